@@ -1,0 +1,106 @@
+/**
+ * @file What crosses the border between host code and tensor functions.
+ *
+ * A tensor function is plain `(inputs) => outputs` over TensorFlow.js tensors in trees of arrays and objects. The host
+ * holds the same trees with {@link HostTensor} leaves.
+ */
+import type { Tensor } from "@tensorflow/tfjs";
+
+export type DType = "float32" | "int32" | "bool";
+
+/** A dense, row-major tensor in host memory. */
+export interface HostTensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** `bool` is stored as bytes 0 and 1. */
+  readonly data: Float32Array | Int32Array | Uint8Array;
+}
+
+/** A tree: a leaf, a list of trees, or an object of trees. */
+export type Tree<TLeaf> =
+  | TLeaf
+  | readonly Tree<TLeaf>[]
+  | { readonly [key: string]: Tree<TLeaf> };
+
+export type HostTree = Tree<HostTensor>;
+export type TensorTree = Tree<Tensor>;
+
+/** The type and shape of one input; a string in `shape` names a symbolic dimension such as `"batch"`. */
+export interface TensorSpec {
+  readonly dtype: DType;
+  readonly shape: readonly (number | string)[];
+}
+export type SpecTree = Tree<TensorSpec>;
+
+/** Parameters by path, e.g. `backbone.encoder.layer.0.output.dense.weight`. */
+export type HostParams = Readonly<Record<string, HostTensor>>;
+export type TensorParams = Readonly<Record<string, Tensor>>;
+
+export type Runtime = "onnxruntime-node" | "onnxruntime-web" | "eager";
+export type BackendName = "tfjs-node-gpu" | "tfjs-node" | "wasm" | "cpu";
+
+export interface EngineOptions {
+  /**
+   * `auto` takes onnxruntime-node, else onnxruntime-web, else eager TensorFlow.js.
+   * @default "auto"
+   */
+  readonly runtime?: "auto" | Runtime;
+  /**
+   * The TensorFlow.js backend of the eager runtime.
+   * @default "auto" (the first of tfjs-node-gpu, tfjs-node, wasm, cpu that loads)
+   */
+  readonly backend?: "auto" | BackendName;
+  /**
+   * ONNX Runtime execution providers, in order of preference.
+   * @default ["cpu"]
+   */
+  readonly providers?: readonly string[];
+  /**
+   * Intra-op threads of ONNX Runtime.
+   * @default the number of processors available to this process
+   */
+  readonly threads?: number;
+  /** Called once with each line worth showing to a person, such as which runtime was taken. */
+  readonly log?: (line: string) => void;
+}
+
+export interface CompileOptions {
+  /** Names the function in errors, logs and the ONNX file. */
+  readonly name: string;
+  readonly inputs: { readonly [key: string]: SpecTree };
+  /** Baked into the graph as constants (weights, for inference); merged with the inputs for the function. */
+  readonly constants?: { readonly [key: string]: HostTree };
+}
+
+export interface RunOptions {
+  /** Arrays to write the outputs into, shaped like the outputs; must not be inputs of the same run. */
+  readonly into?: HostTree;
+}
+
+/** A tensor function ready to run at any size of its symbolic dimensions. */
+export interface CompiledFunction {
+  readonly name: string;
+  /** Runs the function. @throws EngineError `BAD_INPUT` when an input is missing or has another type or shape. */
+  run<TOutput extends HostTree = HostTree>(
+    inputs: { readonly [key: string]: HostTree },
+    options?: RunOptions,
+  ): Promise<TOutput>;
+  /** The ONNX model, or `undefined` in the eager runtime. */
+  onnx(): Uint8Array | undefined;
+  dispose(): Promise<void>;
+}
+
+export interface Engine {
+  readonly runtime: Runtime;
+  /** One line: which runtime and backend were taken, with how many threads, and how to get a faster one. */
+  readonly description: string;
+  readonly threads: number;
+  /** Traces `fn` now; the session is created at the first run and shared by equal graphs. */
+  compile(
+    // biome-ignore lint/suspicious/noExplicitAny: the caller states the tree it takes; specs are checked at run time
+    fn: (inputs: any) => TensorTree,
+    options: CompileOptions,
+  ): CompiledFunction;
+  /** Ends every session that this engine made. */
+  dispose(): Promise<void>;
+}

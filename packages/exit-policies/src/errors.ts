@@ -1,0 +1,27 @@
+/** @file The error of this package: `[who] what is wrong, got what. What to do.` */
+
+export type ExitStrategyErrorCode =
+  | "INVALID_OPTIONS"
+  | "ASYNC_SCHEMA"
+  | "UNKNOWN_STRATEGY"
+  | "DUPLICATE_NAME"
+  | "API_MISMATCH"
+  | "BAD_DEFINITION"
+  | "BAD_OBSERVATION"
+  | "STRATEGY_THREW"
+  | "NOT_TRAINED"
+  | "BAD_FILE"
+  | "TASK_UNSUPPORTED";
+
+export class ExitStrategyError extends Error {
+  override readonly name = "ExitStrategyError";
+  constructor(
+    readonly code: ExitStrategyErrorCode,
+    /** The strategy, file or function that complains. */
+    readonly who: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(`[${who}] ${message}`, options);
+  }
+}
