@@ -34,6 +34,8 @@ export interface ExitHeadOutput {
 export interface ExitHead {
   /** Kebab-case, written into checkpoints. */
   readonly name: string;
+  /** True when `apply` uses the carry of the layer before. @default false */
+  readonly carries?: boolean;
   /** Parameters of the head at `layer`, by name; they live under `heads.<layer>.`. */
   params(shape: ModelShape, layer: number, seed: number): HostParams;
   /** Parameters shared by all layers, by name; they live under `heads.shared.`. */
