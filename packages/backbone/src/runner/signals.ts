@@ -6,7 +6,7 @@
 import type { TensorParams } from "@cee/engine";
 import type { Carry, ExitHead, ExitHeadOutput, ModelShape, Signals } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
-import { attentionBias, block, embed, pool } from "../bert.js";
+import { attentionBias, block, embed, firstToken, pool } from "../bert.js";
 import type { BertConfig } from "../config.js";
 
 /** What the traced programs know of a model besides its weights. */
@@ -101,12 +101,6 @@ export function memoise(): <T>(key: string, compute: () => T) => T {
     if (!known.has(key)) known.set(key, compute());
     return known.get(key) as T;
   };
-}
-
-/** The `[CLS]` state of each row. */
-function firstToken(hidden: tf.Tensor3D): tf.Tensor2D {
-  // A gather and not a slice: the gradient of a slice pads by S - 1, which a symbolic length cannot express.
-  return tf.squeeze(tf.gather(hidden, tf.tensor1d([0], "int32"), 1), [1]); // [B, H]
 }
 
 /** Signals of every exit of a full pass, first layer first; reading layer t runs the blocks up to t. */
