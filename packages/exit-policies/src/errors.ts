@@ -8,7 +8,9 @@ export type ExitStrategyErrorCode =
   | "API_MISMATCH"
   | "BAD_DEFINITION"
   | "BAD_OBSERVATION"
+  | "BAD_VERDICT"
   | "STRATEGY_THREW"
+  | "BAD_RECORD"
   | "NOT_TRAINED"
   | "BAD_FILE"
   | "TASK_UNSUPPORTED";

@@ -1,1 +1,60 @@
-export {};
+/** @file Public entry of `@cee/exit-policies`. */
+export { type Classification, type ClassifyOptions, classify } from "./classify.js";
+export { type CostSummary, summarise } from "./cost.js";
+export { type AnyExitStrategyFactory, defineExitStrategy, withOptions } from "./define.js";
+export { ExitStrategyError, type ExitStrategyErrorCode } from "./errors.js";
+export type { ExitHead, ExitHeadInput, ExitHeadOutput } from "./head.js";
+export type { HostParams, HostTensor } from "./host-tensor.js";
+export type {
+  ExitModel,
+  ExitPass,
+  ExitRunner,
+  FullOutput,
+  LayerOutput,
+  Observer,
+} from "./model.js";
+export { toObserver } from "./observer.js";
+export {
+  checkHost,
+  type ExitOutcome,
+  type HostOptions,
+  predictionOf,
+  type TrainedParts,
+} from "./outcome.js";
+export type { ExitRecord } from "./record.js";
+export { createRegistry, nearest, type StrategyRegistry } from "./registry.js";
+export { replay, replaySweep, type SweepPoint } from "./replay.js";
+export { type ResolveOptions, resolveStrategy } from "./resolve.js";
+export { alwaysAt } from "./strategies/always-at.js";
+export { entropy } from "./strategies/entropy.js";
+export { never } from "./strategies/never.js";
+export { patience } from "./strategies/patience.js";
+export { pcee } from "./strategies/pcee.js";
+export { rightTool } from "./strategies/right-tool.js";
+export {
+  type AnyDefinition,
+  API_VERSION,
+  type Carry,
+  type DecideContext,
+  type ExitSite,
+  type ExitStrategy,
+  type ExitStrategyDefinition,
+  type ExitStrategyFactory,
+  type Knob,
+  type LayerSite,
+  type ModelShape,
+  type Observation,
+  type ObserveContext,
+  type RowState,
+  type SignalName,
+  type Signals,
+  type Task,
+  type Verdict,
+} from "./strategy.js";
+export type {
+  PhaseLoss,
+  PhasePlan,
+  PhaseReport,
+  TrainingPhase,
+  TrainingStep,
+} from "./training.js";

@@ -68,10 +68,7 @@ export interface Knob<TOptions> {
 }
 
 /** Tensors that travel with the rows from exit to exit; the first axis is the row. */
-export type Carry =
-  | Tensor
-  | readonly Carry[]
-  | { readonly [key: string]: Carry };
+export type Carry = Tensor | readonly Carry[] | { readonly [key: string]: Carry };
 
 /** What `observe` returns: the numbers alone, or with an answer that replaces the head's and a carry. */
 export type Observation =
@@ -178,5 +175,7 @@ export interface ExitStrategyFactory<
       : [options: Input<TSchema>]
   ): ExitStrategy;
   readonly strategyName: TName;
+  /** Version of the contract that the factory was made for. */
+  readonly apiVersion: number;
   readonly definition: ExitStrategyDefinition<TName, TSchema, TNeeds, TState, TParam>;
 }
