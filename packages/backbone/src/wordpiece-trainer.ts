@@ -5,15 +5,14 @@
  * count(ab) / (count(a) count(b)) of the first description of WordPiece: the ratio spends a small vocabulary on rare
  * words whose letters are rare, and needs a cut-off by count to work at all.
  */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { BackboneError } from "./errors.js";
+import { toJsonText, writeAtomically } from "./files.js";
 import { createBasicTokenizer } from "./pretrain/basic-tokenizer.js";
-import { writeFileAtomic } from "./pretrain/files.js";
 import { listCorpusFiles, readTextBlocks, type TextStreamOptions } from "./pretrain/text-stream.js";
+import { createWordPieceTokenizer, saveTokenizer } from "./tokenizer.js";
+import { SPECIAL_TOKENS } from "./word-piece.js";
 
-/** In this order at the head of every vocabulary, `[PAD]` being 0. */
-export const SPECIAL_PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] as const;
 const PREFIX = "##";
 /** Words of more characters are unknown to the encoder, so they teach nothing. */
 const MAX_WORD = 100;
@@ -55,7 +54,7 @@ export function trainWordPiece(
   { vocabularySize, alphabetSize = 300, minCount = 2 }: WordPieceTrainingOptions,
 ): string[] {
   const alphabet = chooseAlphabet(counts, alphabetSize);
-  const pieces: string[] = [...SPECIAL_PIECES];
+  const pieces: string[] = [...SPECIAL_TOKENS];
   const ids = new Map<string, number>(pieces.map((piece, id) => [piece, id]));
   const add = (piece: string): number => {
     const known = ids.get(piece);
@@ -90,67 +89,8 @@ export function trainWordPiece(
 
 /** Writes `tokenizer.json`, `tokenizer_config.json` and `vocab.txt` into a folder. */
 export async function writeWordPiece(folder: string, pieces: readonly string[]): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  await writeFileAtomic(join(folder, "vocab.txt"), `${pieces.join("\n")}\n`);
-  await writeFileAtomic(
-    join(folder, "tokenizer.json"),
-    `${JSON.stringify(toTokenizerJson(pieces), null, 1)}\n`,
-  );
-  await writeFileAtomic(
-    join(folder, "tokenizer_config.json"),
-    `${JSON.stringify(toTokenizerConfig(), null, 2)}\n`,
-  );
-}
-
-/** The vocabulary as the `tokenizer.json` of an uncased BERT. */
-export function toTokenizerJson(pieces: readonly string[]): Record<string, unknown> {
-  const id = (piece: string) => pieces.indexOf(piece);
-  const special = (piece: string) => ({ id: piece, ids: [id(piece)], tokens: [piece] });
-  const single = [
-    { SpecialToken: { id: "[CLS]", type_id: 0 } },
-    { Sequence: { id: "A", type_id: 0 } },
-    { SpecialToken: { id: "[SEP]", type_id: 0 } },
-  ];
-  return {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: SPECIAL_PIECES.map((content) => ({
-      id: id(content),
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: {
-      type: "BertNormalizer",
-      clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
-      lowercase: true,
-    },
-    pre_tokenizer: { type: "BertPreTokenizer" },
-    post_processor: {
-      type: "TemplateProcessing",
-      single,
-      pair: [
-        ...single,
-        { Sequence: { id: "B", type_id: 1 } },
-        { SpecialToken: { id: "[SEP]", type_id: 1 } },
-      ],
-      special_tokens: { "[CLS]": special("[CLS]"), "[SEP]": special("[SEP]") },
-    },
-    decoder: { type: "WordPiece", prefix: PREFIX, cleanup: true },
-    model: {
-      type: "WordPiece",
-      unk_token: "[UNK]",
-      continuing_subword_prefix: PREFIX,
-      max_input_chars_per_word: MAX_WORD,
-      vocab: Object.fromEntries(pieces.map((piece, index) => [piece, index])),
-    },
-  };
+  await saveTokenizer(createWordPieceTokenizer(pieces), folder);
+  await writeAtomically(join(folder, "tokenizer_config.json"), toJsonText(toTokenizerConfig()));
 }
 
 function toTokenizerConfig(): Record<string, unknown> {

@@ -6,13 +6,9 @@ import { Tokenizer } from "@huggingface/tokenizers";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createBasicTokenizer, createPieceEncoder } from "../src/pretrain/basic-tokenizer.js";
-import {
-  countWords,
-  SPECIAL_PIECES,
-  toTokenizerJson,
-  trainWordPiece,
-  writeWordPiece,
-} from "../src/wordpiece-trainer.js";
+import { createWordPieceTokenizer } from "../src/tokenizer.js";
+import { SPECIAL_TOKENS } from "../src/word-piece.js";
+import { countWords, trainWordPiece, writeWordPiece } from "../src/wordpiece-trainer.js";
 
 const TEXT = `The café's owner, Zoë, hugged the huge bug; the mug was hugged too.
 
@@ -88,7 +84,7 @@ describe("trainWordPiece", () => {
 
   it("starts with the special pieces and keeps to the size", async () => {
     const pieces = trainWordPiece(await countWords([folder]), { vocabularySize: 105 });
-    expect(pieces.slice(0, 5)).toEqual([...SPECIAL_PIECES]);
+    expect(pieces.slice(0, 5)).toEqual([...SPECIAL_TOKENS]);
     expect(pieces).toHaveLength(105);
     expect(new Set(pieces).size).toBe(105);
   });
@@ -130,7 +126,7 @@ describe("a written vocabulary", () => {
     expect(lines.pop()).toBe("");
     expect(lines).toEqual(pieces);
     const json = JSON.parse(await readFile(join(folder, "tokenizer.json"), "utf8"));
-    expect(json).toEqual(JSON.parse(JSON.stringify(toTokenizerJson(pieces))));
+    expect(json).toEqual(JSON.parse(JSON.stringify(createWordPieceTokenizer(lines).toJson())));
     for (const [id, piece] of pieces.entries()) expect(library.token_to_id(piece)).toBe(id);
   });
 

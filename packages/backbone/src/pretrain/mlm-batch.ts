@@ -1,0 +1,263 @@
+/**
+ * @file Makes batches for masked language modelling: windows of a corpus as one segment or two, with whole words masked.
+ *
+ * Everything random is a function of (seed, step), so a resumed run sees the batches that an undisturbed one would.
+ *
+ * Shapes: B = rows, S = length, K = scored (position, layer) pairs, P = scored (pair row, layer) pairs, T = layers.
+ */
+import { createRng, type Rng } from "@cee/engine";
+import { BackboneError } from "../errors.js";
+import type { Corpus, Split } from "./corpus.js";
+
+/** How the second segment of a pair relates to the first. */
+export const PAIR_CLASSES = ["follows", "precedes", "is from elsewhere"] as const;
+
+/** One batch; every row is full, so there is no padding. */
+export interface MlmBatch {
+  readonly rows: number;
+  readonly length: number;
+  /** `[B, S]`, after masking. */
+  readonly ids: Int32Array;
+  /** `[B, S]` */
+  readonly types: Int32Array;
+  /** Masked places as `row * S + position`, ascending. */
+  readonly positions: Int32Array;
+  /** The ids that were there. */
+  readonly targets: Int32Array;
+  /** Rows of two segments, ascending, and the index of {@link PAIR_CLASSES} for each. */
+  readonly pairRows: Int32Array;
+  readonly pairTargets: Int32Array;
+}
+
+export interface MlmBatchOptions {
+  readonly seed: number;
+  /** Share of the tokens to predict. @default 0.15 */
+  readonly maskShare?: number;
+  /** Share of the windows inside one document that are cut into two segments. @default 0.5 */
+  readonly pairShare?: number;
+}
+
+export interface MlmBatcher {
+  /** The rows numbered `firstRow`, `firstRow + 1`, … of the run's endless sequence. */
+  batch(firstRow: number, rows: number, length: number): MlmBatch;
+  /** The same rows at every call, spread evenly over the held-out blocks. */
+  heldOut(rows: number, length: number): MlmBatch;
+}
+
+interface Pieces {
+  readonly cls: number;
+  readonly sep: number;
+  readonly mask: number;
+  readonly startsWord: Uint8Array;
+  readonly endsSentence: Uint8Array;
+  /** What a masked place may be replaced with. */
+  readonly ordinary: Int32Array;
+}
+
+/** @throws BackboneError `BAD_VOCABULARY` when a special piece is missing. */
+export function createMlmBatcher(
+  corpus: Corpus,
+  vocabulary: readonly string[],
+  { seed, maskShare = 0.15, pairShare = 0.5 }: MlmBatchOptions,
+): MlmBatcher {
+  const pieces = readPieces(vocabulary);
+  const shift = createRng(seed).fork("corpus").next();
+  const make = (
+    split: Split,
+    rng: Rng,
+    firstRow: number,
+    rows: number,
+    length: number,
+    places: Place,
+  ) => {
+    const batch = {
+      rows,
+      length,
+      ids: new Int32Array(rows * length),
+      types: new Int32Array(rows * length),
+    };
+    const positions: number[] = [];
+    const targets: number[] = [];
+    const pairRows: number[] = [];
+    const pairTargets: number[] = [];
+    for (let row = 0; row < rows; row += 1) {
+      const read = (at: number) => corpus.window(split, at, length + Math.floor(length / 3));
+      const window = read(places(firstRow + row));
+      const { ids, second, relation } = layOut(
+        window,
+        () => read(rng.next()),
+        length,
+        pieces,
+        pairShare,
+        rng,
+      );
+      batch.ids.set(ids, row * length);
+      if (second < length) batch.types.fill(1, row * length + second, (row + 1) * length);
+      if (relation !== undefined) {
+        pairRows.push(row);
+        pairTargets.push(relation);
+      }
+      for (const position of maskWords(ids, maskShare, pieces, rng)) {
+        const place = row * length + position;
+        positions.push(place);
+        targets.push(ids[position] as number);
+        batch.ids[place] = replacement(ids[position] as number, pieces, rng);
+      }
+    }
+    return {
+      ...batch,
+      positions: Int32Array.from(positions),
+      targets: Int32Array.from(targets),
+      pairRows: Int32Array.from(pairRows),
+      pairTargets: Int32Array.from(pairTargets),
+    };
+  };
+  return {
+    batch(firstRow, rows, length) {
+      const rng = createRng(seed).fork(`rows/${firstRow}`);
+      // A Kronecker sequence visits the corpus evenly, far apart from row to row, and needs no memory of where it was.
+      const places = (row: number) => (shift + row * GOLDEN) % 1;
+      return make("train", rng, firstRow, rows, length, places);
+    },
+    heldOut(rows, length) {
+      const rng = createRng(seed).fork("held-out");
+      return make("held-out", rng, 0, rows, length, (row) => (row + 0.5) / rows);
+    },
+  };
+}
+
+type Place = (row: number) => number;
+const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
+interface Layout {
+  readonly ids: Int32Array;
+  /** Where the second segment starts; the length when there is none. */
+  readonly second: number;
+  readonly relation: number | undefined;
+}
+
+/** `[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]` when the window spans two documents or is cut at a sentence's end. */
+function layOut(
+  raw: ArrayLike<number>,
+  elsewhere: () => ArrayLike<number>,
+  length: number,
+  pieces: Pieces,
+  pairShare: number,
+  rng: Rng,
+): Layout {
+  const window = startWell(raw, length, pieces);
+  const isPair = rng.next() < pairShare;
+  const kind = rng.int(PAIR_CLASSES.length);
+  const goal = 0.3 + 0.4 * rng.next();
+  const other = isPair && kind === 2 ? startWell(elsewhere(), length, pieces) : undefined;
+  const end = Array.prototype.indexOf.call(window, pieces.sep);
+  const insideOne = end === -1 || end >= length - 2;
+  const cut = isPair && insideOne ? sentenceEnd(window, length - 3, goal, pieces) : undefined;
+  const ids = new Int32Array(length);
+  ids[0] = pieces.cls;
+  ids[length - 1] = pieces.sep;
+  if (cut === undefined) {
+    for (let at = 0; at < length - 2; at += 1) ids[at + 1] = window[at] as number;
+    const boundary = ids.indexOf(pieces.sep);
+    return { ids, second: boundary + 1, relation: undefined };
+  }
+  const tail = length - 3 - cut;
+  const first = kind === 1 ? slice(window, cut, tail) : slice(window, 0, cut);
+  const last =
+    kind === 1 ? slice(window, 0, cut) : other ? slice(other, 0, tail) : slice(window, cut, tail);
+  ids.set(first, 1);
+  ids[first.length + 1] = pieces.sep;
+  ids.set(last, first.length + 2);
+  return { ids, second: first.length + 2, relation: kind };
+}
+
+function slice(window: ArrayLike<number>, start: number, count: number): Int32Array {
+  return Int32Array.from({ length: count }, (_, index) => window[start + index] as number);
+}
+
+/** Drops the start of a window up to a document's or a sentence's end, or at least up to a word's. */
+function startWell(window: ArrayLike<number>, length: number, pieces: Pieces): ArrayLike<number> {
+  const spare = Math.max(0, window.length - length);
+  let start = -1;
+  for (let at = 0; at < spare && start === -1; at += 1) {
+    const id = window[at] as number;
+    const next = window[at + 1] as number;
+    if (id === pieces.sep) start = at + 1;
+    else if (pieces.endsSentence[id] && pieces.startsWord[next] && !pieces.endsSentence[next])
+      start = at + 1;
+  }
+  for (let at = 0; at <= spare && start === -1; at += 1) {
+    if (pieces.startsWord[window[at] as number]) start = at;
+  }
+  // A window at a document's end would start with its boundary.
+  if (window[start] === pieces.sep) start += 1;
+  return Array.prototype.slice.call(window, Math.max(0, start));
+}
+
+/** The sentence end nearest to `goal` (a share of `limit`), at least a sixth away from both ends. */
+function sentenceEnd(
+  window: ArrayLike<number>,
+  limit: number,
+  goal: number,
+  pieces: Pieces,
+): number | undefined {
+  let best: number | undefined;
+  for (let at = Math.floor(limit / 6); at < limit - limit / 6; at += 1) {
+    const isEnd =
+      pieces.endsSentence[window[at - 1] as number] === 1 &&
+      pieces.startsWord[window[at] as number] === 1 &&
+      pieces.endsSentence[window[at] as number] === 0;
+    if (!isEnd) continue;
+    if (best === undefined || Math.abs(at - goal * limit) < Math.abs(best - goal * limit))
+      best = at;
+  }
+  return best;
+}
+
+/** Places to predict: whole words in random order, as many as fit into the share. */
+function maskWords(ids: Int32Array, share: number, pieces: Pieces, rng: Rng): number[] {
+  const words: number[][] = [];
+  ids.forEach((id, position) => {
+    if (id === pieces.cls || id === pieces.sep) return;
+    const before = ids[position - 1] as number;
+    const continues = !pieces.startsWord[id] && before !== pieces.cls && before !== pieces.sep;
+    if (continues) (words.at(-1) as number[]).push(position);
+    else words.push([position]);
+  });
+  const quota = Math.max(1, Math.round(share * (ids.length - 2)));
+  const chosen: number[] = [];
+  for (const word of rng.shuffle(words)) {
+    if (chosen.length + word.length <= quota) chosen.push(...word);
+    if (chosen.length === quota) break;
+  }
+  return chosen.sort((a, b) => a - b);
+}
+
+/** BERT's 80 % `[MASK]`, 10 % any piece, 10 % unchanged. */
+function replacement(id: number, pieces: Pieces, rng: Rng): number {
+  const draw = rng.next();
+  if (draw < 0.8) return pieces.mask;
+  return draw < 0.9 ? (pieces.ordinary[rng.int(pieces.ordinary.length)] as number) : id;
+}
+
+function readPieces(vocabulary: readonly string[]): Pieces {
+  const id = (piece: string): number => {
+    const found = vocabulary.indexOf(piece);
+    if (found !== -1) return found;
+    const message = `the vocabulary has no ${piece}, got ${vocabulary.length} pieces. Use a BERT vocabulary.`;
+    throw new BackboneError("BAD_VOCABULARY", "mlm", message);
+  };
+  const special = /^\[[^\]]+\]$/;
+  const ordinary = [...vocabulary.keys()].filter(
+    (index) => !special.test(vocabulary[index] as string),
+  );
+  return {
+    cls: id("[CLS]"),
+    sep: id("[SEP]"),
+    mask: id("[MASK]"),
+    startsWord: Uint8Array.from(vocabulary, (piece) => (piece.startsWith("##") ? 0 : 1)),
+    // Closing quotes after the sign belong to the sentence.
+    endsSentence: Uint8Array.from(vocabulary, (piece) => (/^[.!?]$/.test(piece) ? 1 : 0)),
+    ordinary: Int32Array.from(ordinary),
+  };
+}
