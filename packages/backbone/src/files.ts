@@ -1,11 +1,13 @@
 /** @file Reading files that may be broken, and writing files that never are. */
 import { randomBytes } from "node:crypto";
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { BackboneError } from "./errors.js";
 
 /** A JSON file larger than this is not a configuration, a vocabulary or an index. */
 const LARGEST_TEXT = 256 * 1024 * 1024;
+const LONGEST_WRITE = 2 ** 30;
 
 export async function exists(path: string): Promise<boolean> {
   return stat(path).then(
@@ -45,18 +47,14 @@ export function parseJson(text: string, who: string): unknown {
   }
 }
 
-/** Writes chunks to a temporary file beside `path`, flushes it to disk and renames it. @throws BackboneError `WRITE_FAILED` */
-export async function writeAtomically(
-  path: string,
-  chunks: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>,
-): Promise<void> {
-  const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+/** Writes text to a temporary file beside `path`, flushes it to disk and renames it. @throws BackboneError `WRITE_FAILED` */
+export async function writeAtomically(path: string, text: string): Promise<void> {
+  const temporary = temporaryName(path);
   try {
-    await mkdir(folder, { recursive: true });
+    await mkdir(dirname(path), { recursive: true });
     const file = await open(temporary, "wx");
     try {
-      for await (const chunk of chunks) await file.writeFile(chunk);
+      await file.writeFile(text);
       await file.sync();
     } finally {
       await file.close();
@@ -64,14 +62,46 @@ export async function writeAtomically(
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
-    if (cause instanceof BackboneError) throw cause;
-    throw new BackboneError(
-      "WRITE_FAILED",
-      path,
-      `could not be written: ${reason(cause)}. Nothing was left under this name.`,
-      { cause },
-    );
+    throw writeError(path, cause);
   }
+}
+
+/** The same for bytes too many to hold at once: each chunk is produced when the one before is on its way. */
+export function writeFileSyncAtomically(path: string, chunks: () => Iterable<Uint8Array>): void {
+  const temporary = temporaryName(path);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const file = openSync(temporary, "wx");
+    try {
+      for (const chunk of chunks()) {
+        let done = 0;
+        while (done < chunk.byteLength)
+          done += writeSync(file, chunk, done, Math.min(chunk.byteLength - done, LONGEST_WRITE));
+      }
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (cause) {
+    rmSync(temporary, { force: true });
+    throw writeError(path, cause);
+  }
+}
+
+/** Beside the file, because a rename across file systems is not one step. */
+export function temporaryName(path: string): string {
+  return `${path}.${randomBytes(6).toString("hex")}.tmp`;
+}
+
+function writeError(path: string, cause: unknown): unknown {
+  if (cause instanceof BackboneError) return cause;
+  return new BackboneError(
+    "WRITE_FAILED",
+    path,
+    `could not be written: ${reason(cause)}. What stood under this name is unchanged.`,
+    { cause },
+  );
 }
 
 export function toJsonText(value: unknown): string {

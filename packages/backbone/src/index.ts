@@ -1,1 +1,73 @@
-export {};
+export {
+  attentionBias,
+  type BertContext,
+  type BertInputs,
+  bertParameters,
+  block,
+  blockPath,
+  type DropoutSite,
+  dropoutSite,
+  embed,
+  encoder,
+  firstToken,
+  pool,
+} from "./bert.js";
+export {
+  type BertActivation,
+  type BertConfig,
+  createBertConfig,
+  type ProblemType,
+  parseBertConfig,
+  toBertConfigJson,
+} from "./config.js";
+export {
+  type CreateExitEncoderOptions,
+  createExitEncoder,
+  type ExitEncoder,
+  requireTrainedHeads,
+  type TaskOptions,
+} from "./encoder.js";
+export {
+  EXITS_DESCRIPTION,
+  EXITS_FILE,
+  type LoadExitEncoderOptions,
+  loadExitEncoder,
+  saveExitEncoder,
+} from "./encoder-folder.js";
+export { BackboneError, type BackboneErrorCode } from "./errors.js";
+export { createHighway, highway } from "./heads/highway.js";
+export { linear } from "./heads/linear.js";
+export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";
+export { freshParameter, initBackbone, initHeads } from "./init.js";
+export {
+  openSafetensors,
+  readSafetensors,
+  type SafetensorsContent,
+  type SafetensorsDType,
+  type SafetensorsEntry,
+  type SafetensorsFile,
+  type WriteSafetensorsOptions,
+  writeSafetensors,
+} from "./safetensors.js";
+export {
+  checkTokenizerFits,
+  createTokenizer,
+  createWordPieceTokenizer,
+  type EncodeOptions,
+  loadTokenizer,
+  saveTokenizer,
+  type TextInput,
+  type TextTokenizer,
+  type TokenEncoding,
+} from "./tokenizer.js";
+export {
+  type LoadedBackbone,
+  loadBackbone,
+  openWeights,
+  pathOf,
+  readShaped,
+  shardNames,
+  type TensorSource,
+  toHuggingFaceName,
+} from "./weights.js";
+export { createWordVocabulary, SPECIAL_TOKENS } from "./word-piece.js";

@@ -149,14 +149,14 @@ export async function loadTokenizer(folder: string): Promise<TextTokenizer> {
 
 /** Writes `tokenizer.json`, and `vocab.txt` where the model is WordPiece. */
 export async function saveTokenizer(tokenizer: TextTokenizer, folder: string): Promise<void> {
-  await writeAtomically(join(folder, "tokenizer.json"), [toJsonText(tokenizer.toJson())]);
+  await writeAtomically(join(folder, "tokenizer.json"), toJsonText(tokenizer.toJson()));
   const { model } = tokenizer.toJson() as { model: { type?: string } };
   if (model.type !== "WordPiece") return;
   const lines = Array.from(
     tokenizer.vocabulary(),
     (token, id) => `${token ?? `[unused-id-${id}]`}\n`,
   );
-  await writeAtomically(join(folder, "vocab.txt"), [lines.join("")]);
+  await writeAtomically(join(folder, "vocab.txt"), lines.join(""));
 }
 
 /** Every id must have a row in the model's embedding table. @throws BackboneError `BAD_TOKENIZER` */
