@@ -22,9 +22,12 @@ export {
   type TrainedParts,
 } from "./outcome.js";
 export type { ExitRecord } from "./record.js";
+export { readRecord, writeRecord } from "./record-file.js";
+export { type RecordedRows, record } from "./recorder.js";
 export { createRegistry, nearest, type StrategyRegistry } from "./registry.js";
 export { replay, replaySweep, type SweepPoint } from "./replay.js";
 export { type ResolveOptions, resolveStrategy } from "./resolve.js";
+export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
 export { entropy } from "./strategies/entropy.js";
 export { never } from "./strategies/never.js";

@@ -5,8 +5,7 @@
  */
 import { show } from "./define.js";
 import { ExitStrategyError } from "./errors.js";
-import { checkApiVersion } from "./resolve.js";
-import type { ExitStrategy, ModelShape, Task } from "./strategy.js";
+import { API_VERSION, type ExitStrategy, type ModelShape, type Task } from "./strategy.js";
 
 /** Where each row left and what it was told. */
 export interface ExitOutcome {
@@ -69,6 +68,17 @@ export function checkHost(
   const last = Math.min(maxLayer, shape.depth);
   if (trained) checkTrained(strategy, trained, last);
   return last;
+}
+
+/** @throws ExitStrategyError `API_MISMATCH` */
+export function checkApiVersion(who: string, version: unknown): void {
+  if (version === API_VERSION) return;
+  const isNewer = typeof version === "number" && version > API_VERSION;
+  throw new ExitStrategyError(
+    "API_MISMATCH",
+    who,
+    `was made for version ${show(version)} of the strategy contract, this host speaks ${API_VERSION}. Upgrade ${isNewer ? "@cee/exit-policies" : "the strategy's package"}.`,
+  );
 }
 
 const reasons: Record<Task, string> = {

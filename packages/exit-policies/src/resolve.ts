@@ -3,8 +3,8 @@ import type { AnyExitStrategyFactory } from "./define.js";
 import { show } from "./define.js";
 import { ExitStrategyError } from "./errors.js";
 import { messageOf } from "./observer.js";
+import { checkApiVersion } from "./outcome.js";
 import { type StrategyRegistry, unknownName } from "./registry.js";
-import { API_VERSION } from "./strategy.js";
 
 export interface ResolveOptions {
   readonly registry: StrategyRegistry;
@@ -202,17 +202,6 @@ function checkFactory(specifier: string, module: Record<string, unknown>): AnyEx
     );
   checkApiVersion(specifier, factory.apiVersion);
   return factory as AnyExitStrategyFactory;
-}
-
-/** @throws ExitStrategyError `API_MISMATCH` */
-export function checkApiVersion(who: string, version: unknown): void {
-  if (version === API_VERSION) return;
-  const isNewer = typeof version === "number" && version > API_VERSION;
-  throw new ExitStrategyError(
-    "API_MISMATCH",
-    who,
-    `was made for version ${show(version)} of the strategy contract, this host speaks ${API_VERSION}. Upgrade ${isNewer ? "@cee/exit-policies" : "the strategy's package"}.`,
-  );
 }
 
 /** Loaded when first used, so that the package itself also loads in a browser. */

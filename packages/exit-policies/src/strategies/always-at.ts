@@ -6,7 +6,7 @@ import { column } from "./signals.js";
 
 export const alwaysAt = defineExitStrategy({
   name: "always-at",
-  options: v.object({
+  options: v.strictObject({
     /** Lower exits earlier; from the model's depth on, nothing exits early. */
     layer: v.pipe(v.number(), v.integer(), v.minValue(1)),
   }),

@@ -9,7 +9,7 @@ import { column, entropyOf } from "./signals.js";
 
 export const entropy = defineExitStrategy({
   name: "entropy",
-  options: v.object({
+  options: v.strictObject({
     /**
      * `S` in the paper, in nats: higher exits earlier; at `ln C` or below nearly certain rows alone stay out.
      * @default 0.1

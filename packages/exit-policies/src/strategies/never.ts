@@ -5,7 +5,7 @@ import { defineExitStrategy } from "../define.js";
 
 export const never = defineExitStrategy({
   name: "never",
-  options: v.object({}),
+  options: v.strictObject({}),
   needs: ["logits"],
   tasks: ["classification", "regression", "generation"],
   // One number per row has to be observed; nothing reads it.

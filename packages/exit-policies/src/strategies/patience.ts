@@ -9,7 +9,7 @@ import { column } from "./signals.js";
 
 export const patience = defineExitStrategy({
   name: "patience",
-  options: v.object({
+  options: v.strictObject({
     /**
      * Agreements needed: `k` of them are `k + 1` equal answers in a row, so the earliest exit is layer `k + 1`; lower
      * exits earlier.

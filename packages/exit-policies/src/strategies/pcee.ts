@@ -9,7 +9,7 @@ import { column, entropyOf } from "./signals.js";
 
 export const pcee = defineExitStrategy({
   name: "pcee",
-  options: v.object({
+  options: v.strictObject({
     /**
      * `tau` in the paper, a share of the highest possible entropy: higher exits earlier.
      * @default 0.25

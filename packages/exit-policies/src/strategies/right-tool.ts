@@ -11,7 +11,7 @@ import { fitTemperatures } from "./temperatures.js";
 
 export const rightTool = defineExitStrategy({
   name: "right-tool",
-  options: v.object({
+  options: v.strictObject({
     /**
      * Lower exits earlier; a probability equal to it exits.
      * @default 0.9

@@ -1,0 +1,7 @@
+/** @file Public entry of `@cee/exit-policies/testing`. */
+export {
+  type FixedExitsOptions,
+  type Fixture,
+  type FixtureRows,
+  fixedExits,
+} from "./fixed-exits.js";
