@@ -1,4 +1,5 @@
 /** @file The engine: runs tensor functions eagerly or compiled, and what they are built from. */
+export { type BackendOptions, type ChosenBackend, useBackend } from "./backends.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
