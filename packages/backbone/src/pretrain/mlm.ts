@@ -4,7 +4,7 @@
  *
  * Shapes: B = rows, S = length, H = hidden size, T = layers, V = vocabulary, K = predictions, P = pair predictions.
  */
-import { type HostParams, type HostTensor, type TensorParams } from "@cee/engine";
+import type { HostParams, HostTensor, TensorParams } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
 import { type BertContext, type BertInputs, bertParameters, encoder } from "../bert.js";
 import type { BertConfig } from "../config.js";
@@ -104,7 +104,11 @@ export function mlmLoss(params: TensorParams, inputs: MlmInputs, ctx: BertContex
   return tf.add(tf.sum(tf.mul(tokens, inputs.weights)), tf.sum(tf.mul(pairs, inputs.pairWeights)));
 }
 
-function transform(params: TensorParams, hidden: tf.Tensor2D, { config }: BertContext): tf.Tensor2D {
+function transform(
+  params: TensorParams,
+  hidden: tf.Tensor2D,
+  { config }: BertContext,
+): tf.Tensor2D {
   const path = "mlm.transform";
   const inner = activation(
     linear(hidden, get(params, `${path}.dense.weight`), get(params, `${path}.dense.bias`)),
@@ -116,7 +120,7 @@ function transform(params: TensorParams, hidden: tf.Tensor2D, { config }: BertCo
 
 function crossEntropy(logits: tf.Tensor2D, targets: tf.Tensor1D, classes: number): tf.Tensor1D {
   const chosen = tf.cast(tf.oneHot(targets, classes), "float32");
-  return tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits), chosen), -1));
+  return tf.neg(tf.sum<tf.Tensor1D>(tf.mul(tf.logSoftmax(logits), chosen), -1));
 }
 
 function get(params: TensorParams, path: string): tf.Tensor2D {
@@ -200,8 +204,15 @@ export function feedMlm(
   return {
     ids: ints(batch.ids, [rows, length]),
     types: ints(batch.types, [rows, length]),
-    positions: ints(Array.from({ length }, (_, at) => at), [length]),
-    mask: { dtype: "float32", shape: [rows, length], data: new Float32Array(rows * length).fill(1) },
+    positions: ints(
+      Array.from({ length }, (_, at) => at),
+      [length],
+    ),
+    mask: {
+      dtype: "float32",
+      shape: [rows, length],
+      data: new Float32Array(rows * length).fill(1),
+    },
     scored: ints(scored, [scored.length]),
     targets: ints(targets, [targets.length]),
     weights: floats(weights),
