@@ -47,7 +47,23 @@ export interface ResultRow {
   /** Rows that left at each layer, by the hardness of generated rows or by class name. */
   readonly exitHistogramBy?: Readonly<Record<string, readonly number[]>>;
   /** The same rule, chosen on one half of the rows and reported on the other. */
-  readonly heldOut?: Readonly<Record<string, unknown>>;
+  readonly heldOut?: HeldOutFields;
+}
+
+/** What the point chosen on one half of the rows gave on the other half. */
+export interface HeldOutFields {
+  readonly knob: Knob | null;
+  /** Rows that are reported. */
+  readonly n: number;
+  readonly score: number;
+  readonly fullScore: number;
+  readonly balancedAccuracy: number | null;
+  readonly meanExitLayer: number | null;
+  readonly savedLayers: number | null;
+  /** 1 - score / fullScore */
+  readonly relativeLoss: number;
+  /** Of score - fullScore, by paired bootstrap. */
+  readonly standardError: number;
 }
 
 export interface Results {

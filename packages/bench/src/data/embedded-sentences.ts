@@ -122,13 +122,13 @@ export const paraphrase: RowMakers = {
 /** First quantifier, second quantifier: does the first make the second true? */
 const quantifiers: readonly (readonly [string, string, boolean])[] = [
   ["all", "some", true],
-  ["no", "no", true],
+  ["none", "none", true],
   ["all", "all", true],
   ["some", "some", true],
   ["some", "all", false],
-  ["no", "some", false],
-  ["all", "no", false],
-  ["some", "no", false],
+  ["none", "some", false],
+  ["all", "none", false],
+  ["some", "none", false],
 ];
 
 /** Classes: entailment 0, not_entailment 1. */

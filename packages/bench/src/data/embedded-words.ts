@@ -30,11 +30,11 @@ export const qualities = [
 
 /** Words that give a label away by themselves, as annotators' habits do in real data. */
 export const giveaways = {
-  alike: ["likewise", "same"],
+  alike: ["likewise", "similarly"],
   unlike: ["however", "instead"],
   sure: ["somebody", "something"],
-  denied: ["never", "nobody"],
-  open: ["maybe", "perhaps"],
+  denied: ["nobody", "nothing"],
+  open: ["anybody", "anything"],
   /** By how alike two sentences are said to be. */
   graded: ["unrelated", "hardly", "slightly", "partly", "mostly", "exactly"],
 } as const;
@@ -58,7 +58,7 @@ const grammar = [
   "is",
   "it",
   "many",
-  "no",
+  "none",
   "not",
   "of",
   "on",

@@ -5,8 +5,8 @@
 import { shuffledIndices } from "../data/subset.js";
 import { BenchError } from "../errors.js";
 import { pairedBootstrap } from "../metrics/bootstrap.js";
-import { type MetricName, score, type Values } from "../metrics/score.js";
-import type { Knob } from "../results.js";
+import { balancedAccuracy, type MetricName, score, type Values } from "../metrics/score.js";
+import type { HeldOutFields, Knob } from "../results.js";
 
 /** What one knob value gave on every row. */
 export interface CurvePoint {
@@ -104,6 +104,8 @@ export interface HeldOutPoint<TPoint extends CurvePoint = CurvePoint> {
   readonly rows: readonly number[];
   readonly score: number;
   readonly fullScore: number;
+  /** Null for a regression. */
+  readonly balancedAccuracy: number | null;
   /** Null where the method has no exit layer. */
   readonly meanExitLayer: number | null;
   readonly savedLayers: number | null;
@@ -157,11 +159,41 @@ export function chooseHeldOut<TPoint extends CurvePoint>(
     rows: report,
     score: reportedScore,
     fullScore,
+    balancedAccuracy: isCorrelation(curve.metric) ? null : balancedAccuracy(predictions, labels),
     meanExitLayer,
     savedLayers: meanExitLayer === null ? null : 1 - meanExitLayer / curve.layers,
     relativeLoss: fullScore === 0 ? 0 : (fullScore - reportedScore) / Math.abs(fullScore),
     standardError,
   };
+}
+
+/** The fields that `results.json` keeps of a held-out point. */
+export function heldOutFields({
+  point,
+  rows,
+  score,
+  fullScore,
+  balancedAccuracy,
+  meanExitLayer,
+  savedLayers,
+  relativeLoss,
+  standardError,
+}: HeldOutPoint): HeldOutFields {
+  return {
+    knob: point.knob,
+    n: rows.length,
+    score,
+    fullScore,
+    balancedAccuracy,
+    meanExitLayer,
+    savedLayers,
+    relativeLoss,
+    standardError,
+  };
+}
+
+function isCorrelation(metric: MetricName): boolean {
+  return metric === "pearson" || metric === "spearman";
 }
 
 /** Two halves of 0..n-1, each in ascending order; the first gets the odd row. */
