@@ -6,7 +6,7 @@ import type { ExitHead, ModelShape } from "@cee/exit-policies";
 import { type BertConfig, parseBertConfig, toBertConfigJson } from "./config.js";
 import { type ExitEncoder, resolveTask, type TaskOptions, withFreshHeads } from "./encoder.js";
 import { BackboneError } from "./errors.js";
-import { exists, readJson, toJsonText, writeAtomically } from "./files.js";
+import { exists, readJson, replaceFiles, toJsonText, writeAtomically } from "./files.js";
 import { resolveHead } from "./heads/registry.js";
 import { initHeads } from "./init.js";
 import { readSafetensors, writeSafetensors } from "./safetensors.js";
@@ -87,7 +87,8 @@ export async function loadExitEncoder(
 
 /**
  * Writes a folder that Hugging Face's classes load as a full-depth model, and {@link loadExitEncoder} with its exits.
- * An interrupted save leaves files under temporary names, or a mixture that loading refuses.
+ * A save that fails leaves an older one as it was; one that is killed while files change places leaves a mixture that
+ * loading refuses.
  * @throws BackboneError `WRITE_FAILED`
  */
 export async function saveExitEncoder(
@@ -111,10 +112,6 @@ export async function saveExitEncoder(
     }
   }
   const named = { ...config, ...taskFields(shape, labels) };
-  writeSafetensors(join(folder, WEIGHTS_FILE), weights, { metadata, floats });
-  writeSafetensors(join(folder, EXITS_FILE), exits, { metadata, floats });
-  if (encoder.tokenizer) await saveTokenizer(encoder.tokenizer, folder);
-  await writeAtomically(join(folder, "config.json"), toJsonText(toBertConfigJson(named)));
   const description: Description = {
     format: FORMAT,
     head: head.name,
@@ -124,7 +121,13 @@ export async function saveExitEncoder(
     fingerprint,
     ...(labels ? { labels } : {}),
   };
-  await writeAtomically(join(folder, EXITS_DESCRIPTION), toJsonText(description));
+  await replaceFiles(folder, async (stage) => {
+    writeSafetensors(join(stage, WEIGHTS_FILE), weights, { metadata, floats });
+    writeSafetensors(join(stage, EXITS_FILE), exits, { metadata, floats });
+    if (encoder.tokenizer) await saveTokenizer(encoder.tokenizer, stage);
+    await writeAtomically(join(stage, "config.json"), toJsonText(toBertConfigJson(named)));
+    await writeAtomically(join(stage, EXITS_DESCRIPTION), toJsonText(description));
+  });
 }
 
 const CLASSIFIER = ["classifier.weight", "classifier.bias"] as const;

@@ -1,8 +1,8 @@
 /** @file Reading files that may be broken, and writing files that never are. */
 import { randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
-import { dirname } from "node:path";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { BackboneError } from "./errors.js";
 
 /** A JSON file larger than this is not a configuration, a vocabulary or an index. */
@@ -84,14 +84,41 @@ export function writeFileSyncAtomically(path: string, chunks: () => Iterable<Uin
     }
     renameSync(temporary, path);
   } catch (cause) {
-    rmSync(temporary, { force: true });
+    removeQuietly(temporary);
     throw writeError(path, cause);
+  }
+}
+
+/**
+ * Writes several files that belong together: all are complete on disk before the first one takes its place in `folder`.
+ * @throws BackboneError `WRITE_FAILED`; the folder then holds what it held.
+ */
+export async function replaceFiles(
+  folder: string,
+  write: (stage: string) => Promise<void>,
+): Promise<void> {
+  const stage = temporaryName(join(folder, ".save"));
+  try {
+    await mkdir(stage, { recursive: true });
+    await write(stage);
+    for (const name of await readdir(stage)) await rename(join(stage, name), join(folder, name));
+  } catch (cause) {
+    throw writeError(folder, cause);
+  } finally {
+    await rm(stage, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
 /** Beside the file, because a rename across file systems is not one step. */
 export function temporaryName(path: string): string {
   return `${path}.${randomBytes(6).toString("hex")}.tmp`;
+}
+
+/** The failure that led here is the one to report. */
+function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {}
 }
 
 function writeError(path: string, cause: unknown): unknown {

@@ -9,8 +9,8 @@ import { parseBertConfig } from "../src/config.js";
 import { loadExitEncoder } from "../src/encoder-folder.js";
 import { linear } from "../src/ops.js";
 import { writeSafetensors } from "../src/safetensors.js";
+import { toInputs, toTensors } from "../src/testing.js";
 import { scratchFolder } from "./helpers/scratch.js";
-import { toInputs, toTensors } from "./helpers/tiny-bert.js";
 
 interface Golden {
   readonly config: Record<string, unknown>;

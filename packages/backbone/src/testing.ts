@@ -1,11 +1,11 @@
-/** @file Small real encoders for tests. */
+/** @file Small real encoders, for tests here and in other packages. */
 import type { HostParams } from "@cee/engine";
 import type { ExitHead } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
-import type { BertInputs } from "../../src/bert.js";
-import { type BertActivation, createBertConfig } from "../../src/config.js";
-import { createExitEncoder, type ExitEncoder } from "../../src/encoder.js";
-import type { TextTokenizer } from "../../src/tokenizer.js";
+import type { BertInputs } from "./bert.js";
+import { type BertActivation, createBertConfig } from "./config.js";
+import { createExitEncoder, type ExitEncoder } from "./encoder.js";
+import type { TextTokenizer } from "./tokenizer.js";
 
 export interface TinyBertOptions {
   readonly depth?: number;
