@@ -39,6 +39,15 @@ export { createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";
 export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";
 export { freshParameter, initBackbone, initHeads } from "./init.js";
+export { exportPretrained, initFromFolder } from "./pretrain/folder.js";
+export {
+  type PretrainOptions,
+  type PretrainReport,
+  type PretrainResult,
+  pretrain,
+} from "./pretrain/pretrain.js";
+export { type PretrainSettings, parsePretrainSettings } from "./pretrain/settings.js";
+export type { Evaluation, PretrainProgress } from "./pretrain/state.js";
 export {
   openSafetensors,
   readSafetensors,
@@ -71,3 +80,9 @@ export {
   toHuggingFaceName,
 } from "./weights.js";
 export { createWordVocabulary, SPECIAL_TOKENS } from "./word-piece.js";
+export {
+  countWords,
+  trainWordPiece,
+  type WordPieceTrainingOptions,
+  writeWordPiece,
+} from "./wordpiece-trainer.js";

@@ -65,10 +65,15 @@ export function createPretrainProgram(
     [...pretrainParameters(model)].map(([path, shape]) => [path, { dtype: "float32", shape }]),
   );
   const state = { params: specs, m: specs, v: specs };
-  const hasDropout = model.hiddenDropout > 0 || model.attentionDropout > 0;
+  const { dropout } = settings;
   const plain: BertContext = { config: model };
   const training = (seed: tf.Tensor1D): BertContext =>
-    hasDropout ? { config: model, dropout: { seed } } : plain;
+    dropout === 0
+      ? plain
+      : {
+          config: { ...model, hiddenDropout: dropout, attentionDropout: dropout },
+          dropout: { seed },
+        };
 
   const gradientsOf = ({ params, batch, seed }: StepInputs) =>
     valueAndGrads((tracked: TensorParams) => mlmLoss(tracked, batch, training(seed)), params, {

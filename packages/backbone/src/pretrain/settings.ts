@@ -26,6 +26,8 @@ export interface PretrainSettings {
   readonly learningRate: number;
   /** @default 0.01 */
   readonly weightDecay: number;
+  /** Dropout of this run; the model's own rates are for fine-tuning. @default 0, since a short run sees no text twice */
+  readonly dropout: number;
   /** Second moment's decay; 0.98 follows small batches and short runs faster than 0.999. @default 0.98 */
   readonly beta2: number;
   /** @default 1 */
@@ -125,6 +127,7 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
     decayShare: number("decayShare", 0.2, 0, 1),
     learningRate: number("learningRate", undefined, 1e-8, 1),
     weightDecay: number("weightDecay", 0.01, 0, 1),
+    dropout: number("dropout", 0, 0, 0.9),
     beta2: number("beta2", 0.98, 0, 0.99999),
     clipNorm: number("clipNorm", 1, 1e-6, 1e6),
     maskShare: number("maskShare", 0.15, 0.01, 0.9),
