@@ -64,10 +64,10 @@ export function blockPath(layer: number): string {
   return `backbone.encoder.layer.${layer - 1}`;
 }
 
-const DROPOUT_SITES = ["attention", "attentionOutput", "output", "head"] as const;
+const DROPOUT_SITES = ["attention", "attentionOutput", "output"] as const;
 export type DropoutSite = (typeof DROPOUT_SITES)[number];
 
-/** A number that no other dropout of the model has; layer 0 is the embedding. */
+/** A number that no other dropout of the encoder has; layer 0 is the embedding. Heads count from 2^20 on. */
 export function dropoutSite(layer: number, site: DropoutSite): number {
   return layer * DROPOUT_SITES.length + DROPOUT_SITES.indexOf(site);
 }

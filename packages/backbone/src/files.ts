@@ -99,7 +99,13 @@ export async function replaceFiles(
 ): Promise<void> {
   const stage = temporaryName(join(folder, ".save"));
   try {
-    await mkdir(stage, { recursive: true });
+    await mkdir(folder, { recursive: true });
+    // What a killed save left behind; two saves into one folder at once would be a mistake in any case.
+    for (const name of await readdir(folder)) {
+      if (/^\.save\.[0-9a-f]{12}\.tmp$/.test(name))
+        await rm(join(folder, name), { recursive: true });
+    }
+    await mkdir(stage);
     await write(stage);
     for (const name of await readdir(stage)) await rename(join(stage, name), join(folder, name));
   } catch (cause) {

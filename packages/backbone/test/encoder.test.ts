@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HostTensor } from "@cee/engine";
 import { describe, expect, it } from "vitest";
@@ -367,6 +367,15 @@ describe("saved encoders", () => {
     expect((await errorOf(() => loadExitEncoder(folder))).code).toBe("UNKNOWN_HEAD");
     expect((await loadExitEncoder(folder, { moreHeads: [mine] })).head).toBe(mine);
     expect((await loadExitEncoder(folder, { head: mine })).head).toBe(mine);
+  });
+
+  it("clear away what a killed save left", async () => {
+    const folder = scratchFolder();
+    const left = join(folder, ".save.0123456789ab.tmp");
+    mkdirSync(left);
+    writeFileSync(join(left, "model.safetensors"), "half");
+    await saveExitEncoder(tinyBert(), folder);
+    expect(readdirSync(folder)).not.toContain(".save.0123456789ab.tmp");
   });
 
   it("leave an older save whole when they cannot be written", async () => {
