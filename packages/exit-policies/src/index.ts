@@ -13,6 +13,7 @@ export type {
   LayerOutput,
   Observer,
 } from "./model.js";
+export { type Agreement, agreement, nearTies } from "./near-ties.js";
 export { toObserver } from "./observer.js";
 export {
   checkHost,
