@@ -1,0 +1,16 @@
+/** @file The error of this package: `[who] what is wrong, got what. What to do.` */
+
+export type ConsistentEEErrorCode = "BAD_RECORD" | "MISSING_LABEL" | "BAD_INPUT";
+
+export class ConsistentEEError extends Error {
+  override readonly name = "ConsistentEEError";
+  constructor(
+    readonly code: ConsistentEEErrorCode,
+    /** The function or row that complains. */
+    readonly who: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(`[${who}] ${message}`, options);
+  }
+}
