@@ -1,10 +1,19 @@
 /** @file The engine: runs tensor functions eagerly or compiled, and what they are built from. */
-export { type BackendOptions, type ChosenBackend, useBackend } from "./backends.js";
+export {
+  type BackendOptions,
+  type ChosenBackend,
+  useBackend,
+} from "./backends.js";
+export { createEngine } from "./engine.js";
+export { EngineError, type EngineErrorCode } from "./errors.js";
+export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
+export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
 export { createRng, initConstant, initNormal, initUniform, type Rng } from "./rng.js";
 export { stopGradient } from "./stop-gradient.js";
+export { defineTracedOp, type TracedOp } from "./trace/traced-op.js";
 export type {
   BackendName,
   CompiledFunction,

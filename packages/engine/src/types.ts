@@ -17,10 +17,7 @@ export interface HostTensor {
 }
 
 /** A tree: a leaf, a list of trees, or an object of trees. */
-export type Tree<TLeaf> =
-  | TLeaf
-  | readonly Tree<TLeaf>[]
-  | { readonly [key: string]: Tree<TLeaf> };
+export type Tree<TLeaf> = TLeaf | readonly Tree<TLeaf>[] | { readonly [key: string]: Tree<TLeaf> };
 
 export type HostTree = Tree<HostTensor>;
 export type TensorTree = Tree<Tensor>;

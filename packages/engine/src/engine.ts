@@ -1,0 +1,82 @@
+/** @file Chooses what runs tensor functions, and compiles them for it. */
+import { availableParallelism } from "node:os";
+import { useBackend } from "./backends.js";
+import { compiledFunction } from "./compile.js";
+import { eagerFunction } from "./eager.js";
+import { EngineError } from "./errors.js";
+import { loadOrt, SessionCache } from "./session.js";
+import { trace } from "./trace/trace.js";
+import type { Engine, EngineOptions, Runtime } from "./types.js";
+
+/** ONNX opset of traced graphs: the newest that every supported runtime and the export share. */
+const OPSET = 18;
+
+/**
+ * Finds a runtime.
+ * @throws EngineError `NO_RUNTIME` when the one that was asked for does not load
+ */
+export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  const wanted = chooseRuntime(options.runtime);
+  const threads = options.threads ?? availableParallelism();
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new EngineError(
+      "BAD_OPTION",
+      `[engine] threads must be a whole number >= 1, got ${threads}.`,
+    );
+  const { runtime, reasons } =
+    wanted === "eager" ? { runtime: undefined, reasons: [] } : await loadOrt(wanted);
+  if (!runtime) {
+    if (wanted !== "auto" && wanted !== "eager")
+      throw new EngineError(
+        "NO_RUNTIME",
+        `[engine] ${wanted} does not load here (${reasons.join("; ")}). Install it, or leave the runtime open.`,
+      );
+    return eagerEngine(options, reasons);
+  }
+  const providers = options.providers ?? ["cpu"];
+  const sessions = new SessionCache(runtime, { providers, threads });
+  const hint =
+    runtime.name === "onnxruntime-node"
+      ? ""
+      : ` (slower; for the native one: npm install onnxruntime-node, with ONNXRUNTIME_NODE_INSTALL=skip where downloads are blocked${reasons.length > 0 ? `; it did not load: ${reasons.join("; ")}` : ""})`;
+  const used =
+    runtime.name === "onnxruntime-web"
+      ? "1 thread"
+      : `${threads} thread${threads === 1 ? "" : "s"}`;
+  const where = runtime.name === "onnxruntime-web" ? "wasm" : providers.join(", ");
+  const description = `compiled, ${runtime.name} on ${where}, ${used}${hint}`;
+  options.log?.(description);
+  return {
+    runtime: runtime.name,
+    description,
+    threads: runtime.name === "onnxruntime-web" ? 1 : threads,
+    compile: (fn, { name, inputs, constants = {} }) =>
+      compiledFunction(name, trace({ name, fn, inputs, constants, opset: OPSET }), sessions),
+    dispose: () => sessions.dispose(),
+  };
+}
+
+const RUNTIMES: readonly Runtime[] = ["onnxruntime-node", "onnxruntime-web", "eager"];
+
+/** The option, else the environment variable CEE_RUNTIME, else `auto`. */
+function chooseRuntime(option: EngineOptions["runtime"]): "auto" | Runtime {
+  const wanted = option ?? process.env.CEE_RUNTIME ?? "auto";
+  if (wanted === "auto" || RUNTIMES.includes(wanted as Runtime)) return wanted as Runtime;
+  throw new EngineError(
+    "BAD_OPTION",
+    `[engine] there is no runtime "${wanted}". Known: auto, ${RUNTIMES.join(", ")}.`,
+  );
+}
+
+async function eagerEngine(options: EngineOptions, reasons: readonly string[]): Promise<Engine> {
+  const backend = await useBackend(options.backend ?? "auto");
+  const description = `eager, ${backend.description}${reasons.length > 0 ? ` (ONNX Runtime did not load: ${reasons.join("; ")})` : ""}`;
+  options.log?.(description);
+  return {
+    runtime: "eager",
+    description,
+    threads: 1,
+    compile: (fn, compileOptions) => eagerFunction(fn, compileOptions),
+    dispose: async () => undefined,
+  };
+}

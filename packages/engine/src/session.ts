@@ -1,0 +1,133 @@
+/** @file ONNX Runtime: finding it, and sessions shared by equal graphs. */
+import { createHash } from "node:crypto";
+import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
+import { EngineError } from "./errors.js";
+import type { DType, HostTensor, Runtime } from "./types.js";
+
+/** The part of ONNX Runtime's packages that is used here; both have it. */
+export interface OrtModule {
+  readonly InferenceSession: {
+    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
+  };
+  readonly Tensor: new (
+    type: DType,
+    data: HostTensor["data"],
+    dims: readonly number[],
+  ) => OrtTensor;
+  readonly env: { logLevel?: string; wasm?: { numThreads?: number } };
+}
+
+export interface OrtRuntime {
+  readonly name: Exclude<Runtime, "eager">;
+  readonly module: OrtModule;
+}
+
+const packages = ["onnxruntime-node", "onnxruntime-web"] as const;
+
+/** Loads the first ONNX Runtime that there is; says why each one was not. */
+export async function loadOrt(
+  wanted: "auto" | Exclude<Runtime, "eager">,
+  load: (name: string) => Promise<unknown> = (name) => import(name),
+): Promise<{ readonly runtime: OrtRuntime | undefined; readonly reasons: readonly string[] }> {
+  const reasons: string[] = [];
+  for (const name of packages) {
+    if (wanted !== "auto" && wanted !== name) continue;
+    try {
+      const loaded = (await load(name)) as OrtModule & { readonly default?: OrtModule };
+      const module = loaded.InferenceSession ? loaded : (loaded.default as OrtModule);
+      module.env.logLevel = "error";
+      return { runtime: { name, module }, reasons };
+    } catch (cause) {
+      reasons.push(`${name}: ${firstLine(cause)}`);
+    }
+  }
+  return { runtime: undefined, reasons };
+}
+
+function firstLine(cause: unknown): string {
+  return String(cause instanceof Error ? cause.message : cause).split("\n")[0] ?? "";
+}
+
+export interface SessionOptions {
+  readonly providers: readonly string[];
+  readonly threads: number;
+}
+
+interface Shared {
+  readonly session: Promise<InferenceSession>;
+  users: number;
+}
+
+/** Sessions of one engine, by the content of their graphs. */
+export class SessionCache {
+  readonly #shared = new Map<string, Shared>();
+
+  constructor(
+    readonly runtime: OrtRuntime,
+    readonly options: SessionOptions,
+  ) {}
+
+  get size(): number {
+    return this.#shared.size;
+  }
+
+  /** Borrows the session of a model; give it back with {@link release}. */
+  borrow(key: string, name: string, model: Uint8Array): Promise<InferenceSession> {
+    let shared = this.#shared.get(key);
+    if (!shared) {
+      shared = { session: this.#create(name, model), users: 0 };
+      this.#shared.set(key, shared);
+      shared.session.catch(() => this.#shared.delete(key));
+    }
+    shared.users += 1;
+    return shared.session;
+  }
+
+  async release(key: string): Promise<void> {
+    const shared = this.#shared.get(key);
+    if (!shared) return;
+    shared.users -= 1;
+    if (shared.users > 0) return;
+    this.#shared.delete(key);
+    await (await shared.session).release();
+  }
+
+  async dispose(): Promise<void> {
+    const all = [...this.#shared.values()];
+    this.#shared.clear();
+    for (const { session } of all) {
+      const ended = await session.catch(() => undefined);
+      await ended?.release();
+    }
+  }
+
+  async #create(name: string, model: Uint8Array): Promise<InferenceSession> {
+    const { providers, threads } = this.options;
+    const isWeb = this.runtime.name === "onnxruntime-web";
+    if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
+    try {
+      return await this.runtime.module.InferenceSession.create(model, {
+        executionProviders: isWeb ? ["wasm"] : [...providers],
+        graphOptimizationLevel: "all",
+        executionMode: "sequential",
+        logSeverityLevel: 3,
+        intraOpNumThreads: isWeb ? 1 : threads,
+        interOpNumThreads: 1,
+        // Spinning threads of one session starve the next one when several run in turn.
+        extra: {
+          session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } },
+        },
+      });
+    } catch (cause) {
+      throw new EngineError(
+        "RUN_FAILED",
+        `[${name}] ${this.runtime.name} refused the graph on ${providers.join(", ")}: ${firstLine(cause)}. Try other providers, or runtime "eager".`,
+        { cause },
+      );
+    }
+  }
+}
+
+export function hashOf(model: Uint8Array): string {
+  return createHash("sha256").update(model).digest("hex");
+}
