@@ -1,13 +1,19 @@
 import { defineConfig } from "vitest/config";
 
+// CI counts passed, failed and skipped tests in this file; the command itself stays the one that people type.
+const report = process.env.CEE_TEST_REPORT;
+
 export default defineConfig({
   resolve: { conditions: ["@cee/source"] },
   ssr: { resolve: { conditions: ["@cee/source"], externalConditions: ["@cee/source"] } },
   test: {
-    include: ["packages/*/{src,test}/**/*.test.ts"],
+    include: ["packages/*/{src,test}/**/*.test.ts", "test/**/*.test.ts"],
     setupFiles: ["./vitest.setup.ts"],
     testTimeout: 60_000,
     pool: "forks",
     maxWorkers: 2,
+    ...(report === undefined
+      ? {}
+      : { reporters: ["default", "json"], outputFile: { json: report } }),
   },
 });
