@@ -49,6 +49,16 @@ export {
 export { type PretrainSettings, parsePretrainSettings } from "./pretrain/settings.js";
 export type { Evaluation, PretrainProgress } from "./pretrain/state.js";
 export {
+  batchInputs,
+  batchSpecs,
+  type TokenBatch,
+  type TokenRow,
+  toBatch,
+} from "./runner/batch.js";
+export { type FlatModel, openFlat } from "./runner/flat.js";
+export { compileFull, type ExtraSignals, type FullProgram, openEncoder } from "./runner/open.js";
+export { exitSignals, type ModelPlan } from "./runner/signals.js";
+export {
   openSafetensors,
   readSafetensors,
   type SafetensorsContent,
@@ -69,6 +79,15 @@ export {
   type TextTokenizer,
   type TokenEncoding,
 } from "./tokenizer.js";
+export {
+  type FitOptions,
+  type FitProgress,
+  type FitResult,
+  fit,
+  type TrainingRow,
+} from "./train/fit.js";
+export { type Recording, type RecordingOptions, recordRows } from "./train/recording.js";
+export { createStateStore, type StateStore } from "./train/state-store.js";
 export {
   type LoadedBackbone,
   loadBackbone,

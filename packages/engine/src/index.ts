@@ -11,6 +11,7 @@ export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
+export { type DropoutOptions, dropout, type RandomOptions, uniform } from "./random.js";
 export { createRng, initConstant, initNormal, initUniform, type Rng } from "./rng.js";
 export { stopGradient } from "./stop-gradient.js";
 export { defineTracedOp, type TracedOp } from "./trace/traced-op.js";

@@ -4,12 +4,19 @@
  *
  * Shapes: B = rows, S = length, H = hidden size, T = layers, V = vocabulary, K = predictions, P = pair predictions.
  */
-import type { HostParams, HostTensor, TensorParams } from "@cee/engine";
+import {
+  type HostParams,
+  type HostTensor,
+  layerNorm,
+  linear,
+  softmaxCrossEntropy,
+  type TensorParams,
+} from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
 import { type BertContext, type BertInputs, bertParameters, encoder } from "../bert.js";
 import type { BertConfig } from "../config.js";
 import { freshParameter, zeros } from "../init.js";
-import { activation, layerNorm, linear } from "../ops.js";
+import { activation } from "../ops.js";
 import { type MlmBatch, PAIR_CLASSES } from "./mlm-batch.js";
 
 /** One batch on the device. `K` and `P` count (place, layer) pairs, so which exits are scored is data, not graph. */
@@ -93,8 +100,8 @@ export function mlmLosses(
   ); // [P, H]
   const pairLogits = linear(pooled, get(params, "mlm.pair.weight"), get(params, "mlm.pair.bias"));
   return {
-    tokens: crossEntropy(logits, inputs.targets, ctx.config.vocabSize),
-    pairs: crossEntropy(pairLogits, inputs.pairTargets, PAIR_CLASSES.length),
+    tokens: softmaxCrossEntropy(logits, inputs.targets),
+    pairs: softmaxCrossEntropy(pairLogits, inputs.pairTargets),
   };
 }
 
@@ -116,11 +123,6 @@ function transform(
   );
   const scale = get(params, `${path}.LayerNorm.weight`);
   return layerNorm(inner, scale, get(params, `${path}.LayerNorm.bias`), config.layerNormEps);
-}
-
-function crossEntropy(logits: tf.Tensor2D, targets: tf.Tensor1D, classes: number): tf.Tensor1D {
-  const chosen = tf.cast(tf.oneHot(targets, classes), "float32");
-  return tf.neg(tf.sum<tf.Tensor1D>(tf.mul(tf.logSoftmax(logits), chosen), -1));
 }
 
 function get(params: TensorParams, path: string): tf.Tensor2D {

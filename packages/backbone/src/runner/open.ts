@@ -4,7 +4,14 @@
  *
  * N = rows of the input, B = live rows, S = length, H = hidden size, T = layers, C = classes, K = values per row.
  */
-import type { CompiledFunction, Engine, HostParams, HostTensor, HostTree, SpecTree } from "@cee/engine";
+import type {
+  CompiledFunction,
+  Engine,
+  HostParams,
+  HostTensor,
+  HostTree,
+  SpecTree,
+} from "@cee/engine";
 import type {
   Carry,
   ExitPass,
@@ -24,8 +31,8 @@ import {
   applyHead,
   type BatchTensors,
   exitSignals,
-  memoise,
   type ModelPlan,
+  memoise,
   signalsOf,
   strategyParams,
 } from "./signals.js";
@@ -106,12 +113,17 @@ export async function openEncoder(
 
 /** A full pass whose weights are inputs: one graph serves a model while it is being trained. */
 export interface FullProgram {
-  run(params: HostParams, batch: TokenBatch): Promise<FullOutput & { readonly extra: ExtraSignals }>;
+  run(
+    params: HostParams,
+    batch: TokenBatch,
+  ): Promise<FullOutput & { readonly extra: ExtraSignals }>;
   dispose(): Promise<void>;
 }
 
 /** Recorded signals besides logits, by name: shape `[N, T, width]`. */
-export type ExtraSignals = Readonly<Record<string, { readonly width: number; readonly data: Float32Array }>>;
+export type ExtraSignals = Readonly<
+  Record<string, { readonly width: number; readonly data: Float32Array }>
+>;
 
 /** Compiles a full pass over fed weights that also returns the named signals of every layer. */
 export function compileFull(
@@ -244,7 +256,8 @@ function encoderPass(
       return layer;
     },
     async advance(): Promise<LayerOutput> {
-      if (!state) throw new BackboneError("DISPOSED", "pass", "the pass was disposed. Begin another.");
+      if (!state)
+        throw new BackboneError("DISPOSED", "pass", "the pass was disposed. Begin another.");
       if (layer === shape.depth)
         throw new BackboneError(
           "NO_MORE_LAYERS",

@@ -17,7 +17,8 @@ export function planEpoch(
     const rows = order.slice(start, start + stretch);
     // Ties keep their shuffled order, so equal lengths do not fall back to file order.
     if (bucket > 1) rows.sort((a, b) => (lengths[a] as number) - (lengths[b] as number));
-    for (let at = 0; at < rows.length; at += batchSize) batches.push(rows.slice(at, at + batchSize));
+    for (let at = 0; at < rows.length; at += batchSize)
+      batches.push(rows.slice(at, at + batchSize));
   }
   rng.shuffle(batches);
   return batches;
@@ -28,6 +29,7 @@ export function planPass(lengths: ArrayLike<number>, batchSize: number): number[
   const order = Array.from({ length: lengths.length }, (_, row) => row);
   order.sort((a, b) => (lengths[a] as number) - (lengths[b] as number) || a - b);
   const batches: number[][] = [];
-  for (let at = 0; at < order.length; at += batchSize) batches.push(order.slice(at, at + batchSize));
+  for (let at = 0; at < order.length; at += batchSize)
+    batches.push(order.slice(at, at + batchSize));
   return batches;
 }

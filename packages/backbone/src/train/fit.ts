@@ -5,10 +5,22 @@
  * random is a function of the seed, the phase, the epoch and the step, and a checkpoint replaces the one before in one step.
  */
 import { createHash } from "node:crypto";
-import { createRng, type Engine, type HostParams, type HostTensor, type HostTree } from "@cee/engine";
-import type { ExitRecord, Observer, PhasePlan, PhaseReport, TrainingPhase } from "@cee/exit-policies";
+import {
+  createRng,
+  type Engine,
+  type HostParams,
+  type HostTensor,
+  type HostTree,
+} from "@cee/engine";
+import type {
+  ExitRecord,
+  Observer,
+  PhasePlan,
+  PhaseReport,
+  TrainingPhase,
+} from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
-import { batchInputs, toBatch, type TokenRow } from "../runner/batch.js";
+import { batchInputs, type TokenRow, toBatch } from "../runner/batch.js";
 import { compileFull, type FullProgram } from "../runner/open.js";
 import type { ModelPlan } from "../runner/signals.js";
 import { planEpoch } from "./batches.js";
@@ -156,7 +168,10 @@ function createRun(
     });
   };
 
-  const write = (progress: Omit<Progress, "fingerprint" | "reports" | "phase">, rest: Partial<Loaded> = {}) => {
+  const write = (
+    progress: Omit<Progress, "fingerprint" | "reports" | "phase">,
+    rest: Partial<Loaded> = {},
+  ) => {
     if (out === undefined) return;
     saveCheckpoint(out, {
       progress: { fingerprint, reports, phase: reports.length, ...progress },
@@ -208,10 +223,21 @@ function createRun(
       let position = resume ? pickPosition(resume.progress) : { ...idle };
       let lastLoss = Number.NaN;
       const rows = options.train;
-      const lengths = fromRecord ? new Float64Array(rows.length) : rows.map((row) => row.ids.length);
+      const lengths = fromRecord
+        ? new Float64Array(rows.length)
+        : rows.map((row) => row.ids.length);
       const stepsPerEpoch = Math.ceil(rows.length / phase.batchSize);
       const total = stepsPerEpoch * phase.epochs;
-      const feed = { phase, recording, side, rows, recorded, total, padId, reportsBefore: reports.length };
+      const feed = {
+        phase,
+        recording,
+        side,
+        rows,
+        recorded,
+        total,
+        padId,
+        reportsBefore: reports.length,
+      };
       const everyMs = (options.checkpointSeconds ?? 60) * 1000;
       let saved = Date.now();
 
@@ -239,7 +265,15 @@ function createRun(
             fromRecord ? 1 : undefined,
           );
           for (const batch of batches.slice(position.stepInEpoch)) {
-            const loss = await optimiserStep(options, program, buffers, frozen, feed, batch, position);
+            const loss = await optimiserStep(
+              options,
+              program,
+              buffers,
+              frozen,
+              feed,
+              batch,
+              position,
+            );
             position = {
               ...position,
               stepInEpoch: position.stepInEpoch + 1,
@@ -257,7 +291,11 @@ function createRun(
             });
             if (options.signal?.aborted) {
               checkpoint();
-              throw new BackboneError("ABORTED", phase.name, "training was stopped. Run again to go on.");
+              throw new BackboneError(
+                "ABORTED",
+                phase.name,
+                "training was stopped. Run again to go on.",
+              );
             }
             if (out !== undefined && Date.now() - saved >= everyMs) checkpoint();
           }
@@ -282,7 +320,10 @@ function createRun(
           };
         }
         if (Number.isNaN(lastLoss)) lastLoss = position.lossSum / position.lossSteps;
-        params = { ...params, ...(phase.select === "best" ? best : copyParams(buffers.current.trained)) };
+        params = {
+          ...params,
+          ...(phase.select === "best" ? best : copyParams(buffers.current.trained)),
+        };
         const measures = phase.measure?.((await record(options.dev)).record) ?? {};
         return { phase: phase.name, steps: position.step, loss: lastLoss, measures };
       } finally {
@@ -356,10 +397,12 @@ async function optimiserStep(
       gradients = result.gradients;
       loss += result.loss.data[0] as number;
     }
-    const result = await program.apply().run<StepOutput>(
-      { ...buffers.current, gradients, scalars },
-      { into: { ...buffers.spare, norm: buffers.norm } },
-    );
+    const result = await program
+      .apply()
+      .run<StepOutput>(
+        { ...buffers.current, gradients, scalars },
+        { into: { ...buffers.spare, norm: buffers.norm } },
+      );
     norm = result.norm.data[0] as number;
   }
   if (!Number.isFinite(loss) || !Number.isFinite(norm))
@@ -372,7 +415,11 @@ async function optimiserStep(
   return loss;
 }
 
-type StepOutput = { readonly [key: string]: HostTree; readonly loss: HostTensor; readonly norm: HostTensor };
+type StepOutput = {
+  readonly [key: string]: HostTree;
+  readonly loss: HostTensor;
+  readonly norm: HostTensor;
+};
 type AccumulateOutput = {
   readonly [key: string]: HostTree;
   readonly gradients: HostParams;

@@ -2,7 +2,9 @@
 
 /** Turns patterns such as `heads.*.classifier.*` and `backbone.**` into a test. */
 export function pathMatcher(patterns: readonly string[]): (path: string) => boolean {
-  const expressions = patterns.map((pattern) => new RegExp(`^${pattern.split(".").map(segment).join("\\.")}$`));
+  const expressions = patterns.map(
+    (pattern) => new RegExp(`^${pattern.split(".").map(segment).join("\\.")}$`),
+  );
   return (path) => expressions.some((expression) => expression.test(path));
 }
 

@@ -22,8 +22,8 @@ import { specsOf } from "../runner/open.js";
 import {
   type BatchTensors,
   exitSignals,
-  memoise,
   type ModelPlan,
+  memoise,
   strategyParams,
 } from "../runner/signals.js";
 
@@ -49,7 +49,9 @@ interface StepInputs {
   readonly batch: Readonly<Record<string, tf.Tensor>>;
   readonly labels: tf.Tensor1D;
   readonly side?: tf.Tensor2D;
-  readonly scalars: Readonly<Record<"learningRate" | "adamStep" | "perRow" | "progress" | "step", tf.Scalar>>;
+  readonly scalars: Readonly<
+    Record<"learningRate" | "adamStep" | "perRow" | "progress" | "step", tf.Scalar>
+  >;
   readonly seed: tf.Tensor1D;
 }
 
@@ -116,7 +118,9 @@ export function createPhaseProgram(
         { unreached: "zero" },
       );
     if (!phase.combine) return evaluate(lossOf(phase, name));
-    const parts = Object.entries(phase.losses).map(([part, loss]) => [part, evaluate(loss)] as const);
+    const parts = Object.entries(phase.losses).map(
+      ([part, loss]) => [part, evaluate(loss)] as const,
+    );
     return {
       loss: parts.map(([, part]) => part.loss).reduce((a, b) => tf.add(a, b)),
       gradients: phase.combine(
@@ -229,7 +233,10 @@ function lossOf(phase: TrainingPhase, name: string): PhaseLoss {
   return loss;
 }
 
-function recordSpecs(model: ModelPlan, recorded: readonly RecordedSignal[]): Record<string, SpecTree> {
+function recordSpecs(
+  model: ModelPlan,
+  recorded: readonly RecordedSignal[],
+): Record<string, SpecTree> {
   const { depth, classes, hidden } = model.shape;
   const specs: Record<string, SpecTree> = {
     logits: { dtype: "float32", shape: ["batch", depth, classes] },
@@ -253,8 +260,9 @@ function recordedSignals(
           "record",
           `the loss reads "${name}", which was not recorded (${["logits", ...recorded].join(", ")}). Name it in the strategy's needs.`,
         );
-      return memo(name, () =>
-        tf.squeeze<tf.Tensor2D>(tf.gather(all, tf.tensor1d([index], "int32"), 1), [1]), // [B, H]
+      return memo(
+        name,
+        () => tf.squeeze<tf.Tensor2D>(tf.gather(all, tf.tensor1d([index], "int32"), 1), [1]), // [B, H]
       );
     };
     return {

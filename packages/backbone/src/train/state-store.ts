@@ -103,7 +103,13 @@ function inFiles(
     where: "files",
     put(row, values) {
       const { file, offset } = locate(row);
-      writeSync(file, new Uint8Array(values.buffer, values.byteOffset, rowBytes), 0, rowBytes, offset);
+      writeSync(
+        file,
+        new Uint8Array(values.buffer, values.byteOffset, rowBytes),
+        0,
+        rowBytes,
+        offset,
+      );
     },
     gather(wanted) {
       const result = new Float32Array(wanted.length * width);

@@ -26,6 +26,7 @@ export function globalNorm(gradients: TensorParams): tf.Scalar {
   if (tensors.length === 0) return tf.scalar(0);
   return tf.tidy(() => {
     const squares = tensors.map((gradient) => tf.sum(tf.square(gradient)));
-    return tf.sqrt(tf.sum(tf.stack(squares))) as tf.Scalar;
+    // Not stacked: the number of parameters would become a size, which may collide with a symbol's stand-in.
+    return tf.sqrt(squares.reduce((sum, square) => tf.add(sum, square))) as tf.Scalar;
   });
 }
