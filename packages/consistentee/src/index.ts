@@ -1,1 +1,43 @@
-export {};
+/** @file Public entry of `@cee/consistentee`. */
+export { consistentEE } from "./consistent-ee.js";
+export { ConsistentEEError, type ConsistentEEErrorCode } from "./errors.js";
+export { exitLosses, rowLosses, weightedExitLoss } from "./losses.js";
+export {
+  type MemorizedLayerOptions,
+  memorizedLayer,
+  memorizedLayerPerRow,
+  memorizedLayers,
+} from "./memorized-layer.js";
+export {
+  type Baseline,
+  type Draws,
+  exactObjective,
+  greedyExits,
+  logExitProbabilities,
+  type SampledOptions,
+  sampledExits,
+  sampledObjective,
+} from "./objective.js";
+export {
+  type ConsistentEEInput,
+  type ConsistentEEOptions,
+  consistentEEPresets,
+  consistentEESchema,
+  type PhaseSettings,
+  resolveOptions,
+} from "./options.js";
+export { oracleExit, oracleExits } from "./oracle.js";
+export { consistentEEPlan, epsilonAt, initialisePhase, policyPhase, taskPhase } from "./phases.js";
+export { policyLogit, policyLogits, policyParams } from "./policy.js";
+export { exitProbabilities, greedyExit, type PolicyReport, policyReport } from "./policy-report.js";
+export {
+  layerPrice,
+  layerPrices,
+  type RecordedRewards,
+  type RewardKind,
+  type RewardOptions,
+  recordedLosses,
+  recordedRewards,
+  rewards,
+  rowRewards,
+} from "./reward.js";

@@ -74,8 +74,7 @@ function isCorrect(record: ExitRecord, row: number, index: number, tolerance: nu
   const start = (row * depth + index) * classes;
   const label = record.labels[row] as number;
   // Deviates from the paper: Eq. 7 covers classes only; a regression counts as correct within a tolerance.
-  if (task === "regression")
-    return Math.abs((record.logits[start] as number) - label) <= tolerance;
+  if (task === "regression") return Math.abs((record.logits[start] as number) - label) <= tolerance;
   return answerOf(record.logits, start, classes) === label;
 }
 

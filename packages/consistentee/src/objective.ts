@@ -112,8 +112,10 @@ function firstExits(stop: tf.Tensor2D): tf.Tensor2D {
   const depth = stop.shape[1] + 1;
   const before = tf.matMul(stop, atLater(depth)); // [B, L], exits taken below each layer
   const alive = tf.relu(tf.sub(1, before));
-  const last = tf.oneHot(tf.scalar(depth - 1, "int32"), depth); // [L]
-  const here = tf.add(tf.matMul(stop, atSame(depth)), tf.cast(last, "float32")); // forced at L
+  const forced = tf.tensor1d(
+    Array.from({ length: depth }, (_, index) => (index < depth - 1 ? 0 : 1)),
+  );
+  const here = tf.add(tf.matMul(stop, atSame(depth)), forced);
   return tf.mul(alive, here) as tf.Tensor2D;
 }
 

@@ -5,7 +5,7 @@
  * cost, and its gradient has expectation zero.
  * B = rows, H = hidden size, P = width of the policy, L = depth.
  */
-import { createRng, type HostParams, initConstant, initNormal } from "@cee/engine";
+import { createRng, gelu, type HostParams, initConstant, initNormal, linear } from "@cee/engine";
 import type { ModelShape } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 
@@ -31,24 +31,19 @@ export function policyParams(shape: ModelShape, width: number, seed: number): Ho
 /** Logit of the probability to exit at `layer` (below the last), shape `[B]`. */
 export function policyLogit(params: Parameters, layer: number, pooled: tf.Tensor2D): tf.Tensor1D {
   return tf.tidy(() => {
-    const inner = gelu(linear(params, `policy.${layer}.hidden`, pooled)); // [B, P]
-    return tf.squeeze<tf.Tensor1D>(linear(params, `policy.${layer}.output`, inner), [1]); // [B]
+    const at = (name: string) => params[`policy.${layer}.${name}`] as tf.Tensor;
+    const inner = gelu(linear(pooled, at("hidden.weight"), at("hidden.bias"))); // [B, P]
+    return tf.squeeze<tf.Tensor1D>(linear(inner, at("output.weight"), at("output.bias")), [1]); // [B]
   });
 }
 
 /** Logits of layers 1 to L - 1, shape `[B, L - 1]`, from the pooled state of each layer, first layer first. */
 export function policyLogits(params: Parameters, pooled: readonly tf.Tensor2D[]): tf.Tensor2D {
   return tf.tidy(
-    () => tf.stack(pooled.map((state, index) => policyLogit(params, index + 1, state)), 1) as tf.Tensor2D,
+    () =>
+      tf.stack(
+        pooled.map((state, index) => policyLogit(params, index + 1, state)),
+        1,
+      ) as tf.Tensor2D,
   );
-}
-
-function linear(params: Parameters, name: string, x: tf.Tensor2D): tf.Tensor2D {
-  const weight = params[`${name}.weight`] as tf.Tensor2D;
-  return tf.add(tf.matMul(x, weight, false, true), params[`${name}.bias`] as tf.Tensor1D);
-}
-
-/** The erf form, as in the released code: the tanh form differs enough to change an exit. */
-function gelu(x: tf.Tensor2D): tf.Tensor2D {
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
 }

@@ -84,9 +84,7 @@ export function layerPrices(
 ): tf.Tensor1D {
   return tf.tidy(() => {
     const share =
-      reward === "hardness"
-        ? tf.sub(1, tf.div(memorized, depth))
-        : tf.add(tf.mul(memorized, 0), 1); // of the rows' shape, whatever their number
+      reward === "hardness" ? tf.sub(1, tf.div(memorized, depth)) : tf.add(tf.mul(memorized, 0), 1); // of the rows' shape, whatever their number
     return tf.mul(share, alpha) as tf.Tensor1D;
   });
 }
@@ -94,7 +92,7 @@ export function layerPrices(
 /** Tensor form: rewards of every row at every layer, `[B, L]`, from `losses` `[B, L]` and `prices` `[B]`. */
 export function rewards(losses: tf.Tensor2D, prices: tf.Tensor1D): tf.Tensor2D {
   return tf.tidy(() => {
-    const layers = tf.range(1, losses.shape[1] + 1, 1, "float32"); // [L]
+    const layers = tf.tensor1d(Array.from({ length: losses.shape[1] }, (_, index) => index + 1)); // [L]
     const cost = tf.mul(tf.expandDims(prices, 1), layers); // [B, L]
     return tf.neg(tf.add(losses, cost)) as tf.Tensor2D;
   });
