@@ -77,9 +77,9 @@ export function toBytes(numbers: Float32Array | Int32Array): Uint8Array {
   return new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
 }
 
-/** Numbers from bytes at any alignment. */
-export function toFloats(bytes: Uint8Array): Float32Array {
-  return new Float32Array(bytes.slice().buffer);
+/** The bytes in a buffer of their own, at any alignment; `slice` of a Node Buffer would not copy. */
+export function ownBuffer(bytes: Uint8Array): ArrayBuffer {
+  return new Uint8Array(bytes).buffer;
 }
 
 function isLittleEndian(): boolean {

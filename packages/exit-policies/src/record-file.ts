@@ -5,7 +5,7 @@
  * N = rows, T = exits, C = classes, K = values observed per row.
  */
 import { TASKS } from "./define.js";
-import { badFile, isSize, parseJson, readWhole, toBytes, toFloats, writeWhole } from "./files.js";
+import { badFile, isSize, ownBuffer, parseJson, readWhole, toBytes, writeWhole } from "./files.js";
 import type { ExitRecord } from "./record.js";
 import { checkRecord } from "./replay.js";
 import type { ModelShape, Task } from "./strategy.js";
@@ -53,7 +53,7 @@ export async function readRecord(path: string): Promise<ExitRecord> {
     );
   let offset = PREFIX + headerLength;
   const [labels, logits, observed] = sizes.map((size) => {
-    const floats = toFloats(bytes.subarray(offset, offset + size * 4));
+    const floats = new Float32Array(ownBuffer(bytes.subarray(offset, offset + size * 4)));
     offset += size * 4;
     return floats;
   }) as [Float32Array, Float32Array, Float32Array];

@@ -1,5 +1,5 @@
 /** @file Safetensors for a strategy's own parameters: F32 and I32, every claim of the header checked before use. */
-import { badFile, isSize, parseJson, toBytes } from "./files.js";
+import { badFile, isSize, ownBuffer, parseJson, toBytes } from "./files.js";
 import type { HostParams, HostTensor } from "./host-tensor.js";
 
 const TYPES = { float32: "F32", int32: "I32" } as const;
@@ -54,7 +54,7 @@ export function decodeTensors(path: string, bytes: Uint8Array): HostParams {
   const entries = Object.entries(header)
     .filter(([name]) => name !== "__metadata__")
     .map(([name, entry]) => checkEntry(path, name, entry, data.length))
-    .sort((a, b) => a.begin - b.begin);
+    .sort((a, b) => a.begin - b.begin || a.end - b.end);
   let offset = 0;
   for (const { name, begin, end } of entries) {
     if (begin !== offset)
@@ -68,7 +68,7 @@ export function decodeTensors(path: string, bytes: Uint8Array): HostParams {
     throw badFile(path, `its tensors take ${offset} bytes, got ${data.length} bytes of data.`);
   return Object.fromEntries(
     entries.map(({ name, type, shape, begin, end }) => {
-      const buffer = data.slice(begin, end).buffer;
+      const buffer = ownBuffer(data.subarray(begin, end));
       const tensor: HostTensor =
         type === "F32"
           ? { dtype: "float32", shape, data: new Float32Array(buffer) }
