@@ -1,0 +1,123 @@
+/**
+ * @file Checks what would be published: packs every package, then publint, arethetypeswrong, the tarball's contents,
+ * knip (undeclared and unused) and sherif (the workspace's manifests).
+ *
+ * `pnpm check:pkg` builds what has no `dist` yet. Run `pnpm build` first after a change of the sources.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const bin = (name) => join(root, "node_modules", ".bin", name);
+const required = ["package/package.json", "package/README.md", "package/LICENSE"];
+const unwanted =
+  /^package\/(src|test|scripts|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
+
+const packages = readdirSync(join(root, "packages"))
+  .map((name) => join(root, "packages", name))
+  .filter((folder) => existsSync(join(folder, "package.json")))
+  .map((folder) => ({ folder, ...JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) }))
+  .filter(({ private: isPrivate }) => isPrivate !== true);
+
+const results = [];
+
+/** Runs one check and prints its output only when it fails. */
+function check(subject, name, run) {
+  const problem = run();
+  results.push({ subject, name, ok: problem === undefined });
+  console.log(`${problem === undefined ? "ok    " : "FAILED"} ${subject}: ${name}`);
+  if (problem !== undefined) console.log(problem.trimEnd().replace(/^/gm, "       "));
+}
+
+/** `undefined` when the command exits 0, else what it said. */
+function run(command, args, cwd = root) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+    env: { ...process.env, NO_COLOR: "1" },
+  });
+  if (error?.code === "ENOENT") {
+    return `${command} was not found. Run this as \`npx -y pnpm@<version> check:pkg\`.`;
+  }
+  return status === 0 ? undefined : `${stdout}${stderr}` || `exit status ${status}`;
+}
+
+/** The files that an `exports` map promises to others; the sources, which this repository resolves by, are not. */
+function targets(entries) {
+  return Object.values(entries).flatMap((entry) =>
+    typeof entry === "string"
+      ? [entry]
+      : Object.entries(entry)
+          .filter(([condition]) => condition !== "@cee/source")
+          .map(([, target]) => target),
+  );
+}
+
+/** Problems with the files inside a tarball, `undefined` when there are none. */
+function contents(tarball, manifest) {
+  const files = execFileSync("tar", ["-tzf", tarball], { encoding: "utf8" }).trim().split("\n");
+  const packed = JSON.parse(
+    execFileSync("tar", ["-xzOf", tarball, "package/package.json"], { encoding: "utf8" }),
+  );
+  const expected = [...targets(packed.exports), ...Object.values(packed.bin ?? {})];
+  const ranges = Object.entries({ ...packed.dependencies, ...packed.peerDependencies });
+  const problems = [
+    ...required.filter((file) => !files.includes(file)).map((file) => `lacks ${file}`),
+    ...expected
+      .filter((file) => !files.includes(join("package", file)))
+      .map((file) => `lacks ${file}, which package.json promises`),
+    ...files.filter((file) => unwanted.test(file)).map((file) => `should not hold ${file}`),
+    ...ranges
+      .filter(([, range]) => /^(workspace|catalog|link|file):/.test(range))
+      .map(([name, range]) => `depends on ${name}@${range}, which only this workspace can resolve`),
+    ...["description", "license", "engines", "keywords"]
+      .filter((field) => packed[field] === undefined)
+      .map((field) => `package.json lacks ${field}`),
+  ];
+  const { length } = readFileSync(tarball);
+  console.log(
+    `       ${manifest.name}: ${files.length} files, ${(length / 1024).toFixed(0)} KiB packed`,
+  );
+  return problems.length === 0 ? undefined : problems.join("\n");
+}
+
+const unbuilt = packages.filter(({ folder, exports: entries }) =>
+  targets(entries).some((file) => !existsSync(join(folder, file))),
+);
+if (unbuilt.length > 0) {
+  check("workspace", `build of ${unbuilt.map(({ name }) => name).join(", ")}`, () =>
+    run("pnpm", ["-r", ...unbuilt.flatMap(({ name }) => ["--filter", name]), "build"]),
+  );
+}
+
+const folder = mkdtempSync(join(tmpdir(), "cee-packages-"));
+try {
+  for (const manifest of packages) {
+    const tarball = join(
+      folder,
+      `${manifest.name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`,
+    );
+    check(manifest.name, "pack", () =>
+      run("pnpm", ["pack", "--pack-destination", folder], manifest.folder),
+    );
+    if (!existsSync(tarball)) continue;
+    check(manifest.name, "contents", () => contents(tarball, manifest));
+    check(manifest.name, "publint", () => run(bin("publint"), ["run", tarball, "--strict"]));
+    check(manifest.name, "arethetypeswrong", () =>
+      run(bin("attw"), [tarball, "--profile", "esm-only", "--no-color"]),
+    );
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
+check("workspace", "knip", () => run(bin("knip"), ["--no-progress", "--no-config-hints"]));
+check("workspace", "sherif", () => run(bin("sherif"), []));
+
+const failed = results.filter(({ ok }) => !ok);
+console.log(`\n${results.length - failed.length} of ${results.length} package checks hold`);
+for (const { subject, name } of failed) console.log(`failed: ${subject}: ${name}`);
+if (failed.length > 0) process.exitCode = 1;
