@@ -1,0 +1,89 @@
+/** @file The encoder of a run: fresh from sizes, or from a folder or the hub. */
+import {
+  checkTokenizerFits,
+  createBertConfig,
+  createExitEncoder,
+  createWordPieceTokenizer,
+  createWordVocabulary,
+  type ExitEncoder,
+  loadExitEncoder,
+} from "@cee/backbone";
+import { resolveModel } from "@cee/backbone/hub";
+import type { LoadedTask } from "../data/task.js";
+import { BenchError } from "../errors.js";
+
+export interface BackboneOptions {
+  /** `fresh:<layers>x<width>`, a folder, or a hub id. */
+  readonly spec: string;
+  readonly task: LoadedTask;
+  readonly seed: number;
+  readonly maxLength: number;
+  readonly hubUrl?: string | undefined;
+  readonly cacheDir: string;
+  readonly log: (line: string) => void;
+}
+
+/** Pieces of a vocabulary made for a fresh encoder, at most. */
+const LARGEST_FRESH_VOCABULARY = 8192;
+
+/** Loads or makes the encoder with fresh exit heads for the task. @throws BenchError `BAD_OPTION` */
+export async function prepareBackbone(options: BackboneOptions): Promise<ExitEncoder> {
+  const { spec, task, seed, hubUrl, cacheDir, log } = options;
+  const { labels, regression } = task.task;
+  const kind = regression ? { regression: true } : { labels };
+  if (spec.startsWith("fresh:")) return freshEncoder(options);
+  const folder = await resolveModel(spec, {
+    cacheDir,
+    ...(hubUrl === undefined ? {} : { hubUrl }),
+  });
+  const encoder = await loadExitEncoder(folder, { ...kind, freshHeads: true, seed });
+  for (const note of encoder.notes) log(`${spec}: ${note}`);
+  if (!encoder.tokenizer)
+    throw new BenchError(
+      "BAD_OPTION",
+      "--backbone",
+      `${spec} has no tokenizer. Add its tokenizer.json or vocab.txt to the folder.`,
+    );
+  checkTokenizerFits(encoder.tokenizer, encoder.config, spec);
+  return encoder;
+}
+
+function freshEncoder({ spec, task, seed, maxLength }: BackboneOptions): ExitEncoder {
+  const match = /^fresh:(\d+)x(\d+)$/.exec(spec);
+  const [depth, hidden] = [Number(match?.[1]), Number(match?.[2])];
+  if (!match || depth < 1 || hidden < 8 || hidden % 8 !== 0)
+    throw new BenchError(
+      "BAD_OPTION",
+      "--backbone",
+      `expected fresh:<layers>x<width> with a width divisible by 8, such as fresh:12x128, got "${spec}".`,
+    );
+  const { labels, regression } = task.task;
+  const texts = task.splits.train.flatMap(({ text, pair }) =>
+    pair === undefined ? [text] : [text, pair],
+  );
+  const tokenizer = createWordPieceTokenizer(
+    createWordVocabulary(texts, LARGEST_FRESH_VOCABULARY),
+    {
+      lowercase: true,
+    },
+  );
+  return createExitEncoder({
+    config: createBertConfig({
+      // Rounded up, so that tasks with vocabularies of similar size share one compiled graph.
+      vocabSize: Math.ceil(tokenizer.vocabSize / 256) * 256,
+      hidden,
+      depth,
+      heads: headsOf(hidden),
+      maxPositions: maxLength,
+    }),
+    ...(regression ? { regression: true } : { labels }),
+    seed,
+    tokenizer,
+  });
+}
+
+/** Heads of 64, as in BERT; at least two. */
+function headsOf(hidden: number): number {
+  const heads = Math.max(2, Math.round(hidden / 64));
+  return hidden % heads === 0 ? heads : 2;
+}

@@ -1,0 +1,57 @@
+/** @file Wall-clock time at batch 1 against full depth, in interleaved rounds of one run. */
+import { type TrainingRow, toBatch } from "@cee/backbone";
+import type { TimedModel } from "../methods/method.js";
+
+export interface TimingOptions {
+  readonly rows: readonly TrainingRow[];
+  readonly padId: number;
+  /** @default 5 */
+  readonly rounds?: number;
+}
+
+export interface Timing {
+  /** Median over rounds of (time of all rows), in milliseconds per row. */
+  readonly millisecondsPerRow: readonly number[];
+  readonly fullMillisecondsPerRow: number;
+  /** 1 - time / full-depth time per model, from the medians. */
+  readonly savedRuntime: readonly number[];
+}
+
+/** Times every model and the full-depth one over the same rows, row by row, in turn. */
+export async function timeModels(
+  full: TimedModel,
+  models: readonly TimedModel[],
+  { rows, padId, rounds = 5 }: TimingOptions,
+): Promise<Timing> {
+  const batches = rows.map((row) => toBatch([row], { padId }));
+  const all = [full, ...models];
+  const totals = all.map(() => [] as number[]);
+  // The first round warms every session and every shape up; it is not counted.
+  for (let round = 0; round <= rounds; round += 1) {
+    const sums = all.map(() => 0);
+    for (const batch of batches) {
+      for (let turn = 0; turn < all.length; turn += 1) {
+        // Another model goes first each round, so that none always runs on a cache its neighbour left.
+        const index = (turn + round) % all.length;
+        const start = performance.now();
+        await (all[index] as TimedModel).answer(batch);
+        sums[index] = (sums[index] as number) + performance.now() - start;
+      }
+    }
+    if (round > 0) for (const [index, sum] of sums.entries()) totals[index]?.push(sum);
+  }
+  const [fullTime, ...times] = totals.map(median);
+  return {
+    millisecondsPerRow: times.map((time) => time / rows.length),
+    fullMillisecondsPerRow: (fullTime as number) / rows.length,
+    savedRuntime: times.map((time) => 1 - time / (fullTime as number)),
+  };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}

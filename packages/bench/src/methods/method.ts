@@ -1,0 +1,92 @@
+/**
+ * @file What the benchmark runs: a method with its trainings, and its points on the accuracy-speed curve.
+ *
+ * N = rows of the held-out split.
+ */
+import type { TokenBatch, TrainingRow } from "@cee/backbone";
+import type { HostParams } from "@cee/engine";
+import type {
+  ExitRecord,
+  ExitStrategy,
+  ModelShape,
+  PhasePlan,
+  PhaseReport,
+  Task,
+} from "@cee/exit-policies";
+
+/** A training, content-addressed: two specs with equal identity and parent share one run and one folder. */
+export interface TrainingSpec {
+  /** For progress and `--dry-run`, e.g. `consistentee alpha 0.03`. */
+  readonly label: string;
+  /** Everything that makes this training what it is, as plain JSON. */
+  readonly identity: Readonly<Record<string, unknown>>;
+  /** Starts from this training's weights instead of the backbone's. */
+  readonly parent?: TrainingSpec;
+  /** Its parameters join the model's as `strategy.*`, and its observations are recorded for the phases. */
+  readonly strategy?: ExitStrategy;
+  plan(): PhasePlan;
+}
+
+export interface Trained {
+  /** Content address. */
+  readonly key: string;
+  readonly params: HostParams;
+  readonly reports: readonly PhaseReport[];
+}
+
+/** One task and seed, ready for training: what a method works with. */
+export interface Workbench {
+  readonly task: Task;
+  readonly taskName: string;
+  readonly shape: ModelShape;
+  readonly seed: number;
+  readonly preset: "small" | "paper";
+  /** Multiplies every phase's epochs. */
+  readonly epochs: number | undefined;
+  readonly train: readonly TrainingRow[];
+  /** Held out from the training file for the trainer's own decisions; never a row of dev. */
+  readonly validation: readonly TrainingRow[];
+  readonly dev: readonly TrainingRow[];
+  fit(spec: TrainingSpec): Promise<Trained>;
+  /** Full-depth pass with the strategy's observations; recorded once per training and observation. */
+  record(
+    trained: Trained,
+    strategy: ExitStrategy,
+    split?: "dev" | "validation",
+  ): Promise<ExitRecord>;
+  /** Full depth in one graph, without exits: the time to compare with. */
+  openFull(trained: Trained): Promise<TimedModel>;
+  /** The early-stopping host on this model, for timing. */
+  open(trained: Trained, strategy: ExitStrategy): Promise<TimedModel>;
+}
+
+/** Answers batches for real; what the clock runs over. */
+export interface TimedModel {
+  answer(batch: TokenBatch): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+export interface CurvePoint {
+  readonly knob: { readonly name: string; readonly value: number } | null;
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Layer at which each row stopped, shape `[N]`; `null` for a method without exit layers. */
+  readonly exitLayers: Int32Array | null;
+  /** Class index or value per row, shape `[N]`. */
+  readonly predictions: Float32Array;
+  /** Observations that were not finite. */
+  readonly nonFinite: number;
+  open(): Promise<TimedModel>;
+}
+
+export interface Method {
+  /** As `--methods` takes it. */
+  readonly name: string;
+  /** As tables print it. */
+  readonly title: string;
+  /** Why the method cannot do this task, or `undefined` when it can. */
+  unsupported(task: Task): string | undefined;
+  /** All trainings, parents first. */
+  trainings(bench: Workbench): readonly TrainingSpec[];
+  /** The whole curve. */
+  run(bench: Workbench): Promise<readonly CurvePoint[]>;
+}

@@ -1,0 +1,20 @@
+/** @file The methods that `bench glue` knows, in the order of its table. */
+import { entropy, patience } from "@cee/exit-policies";
+import { consistentEEMethod } from "./consistentee.js";
+import { full } from "./full.js";
+import type { Method } from "./method.js";
+import { strategyMethod } from "./strategy-method.js";
+
+export const methods: readonly Method[] = [
+  full,
+  strategyMethod(entropy, { title: "DeeBERT's rule (entropy)" }),
+  strategyMethod(patience, { title: "PABEE's rule (patience)" }),
+  consistentEEMethod({ name: "consistentee", title: "ConsistentEE", reward: "hardness" }),
+  consistentEEMethod({
+    name: "consistentee-vanilla",
+    title: "ConsistentEE, vanilla reward",
+    reward: "vanilla",
+  }),
+];
+
+export const methodNames: readonly string[] = methods.map((method) => method.name);

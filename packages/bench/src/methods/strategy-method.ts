@@ -1,0 +1,105 @@
+/** @file Any exit strategy as a method of the benchmark: train once, record once, replay every knob value. */
+import { consistentEEPresets, initialisePhase } from "@cee/consistentee";
+import {
+  type AnyExitStrategyFactory,
+  type ExitRecord,
+  type ExitStrategy,
+  replay,
+  type Task,
+} from "@cee/exit-policies";
+import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
+
+export interface StrategyMethodOptions {
+  readonly title: string;
+  /** Options besides the knob, by task. */
+  readonly options?: (task: Task) => Readonly<Record<string, unknown>>;
+}
+
+/** The training that entropy, patience and ConsistentEE share: weighted cross-entropy on every exit. */
+export function initialiseSpec(bench: Workbench): TrainingSpec {
+  const { initialise } = consistentEEPresets[bench.preset];
+  const phase = initialisePhase({
+    ...initialise,
+    epochs: bench.epochs ?? initialise.epochs,
+  });
+  const { losses: _, ...identity } = phase;
+  return {
+    label: "initialise (weighted cross-entropy on every exit)",
+    identity: { method: "initialise", ...identity },
+    *plan() {
+      yield phase;
+    },
+  };
+}
+
+/** Wraps a strategy factory; a strategy without phases of its own shares {@link initialiseSpec}. */
+export function strategyMethod(
+  factory: AnyExitStrategyFactory,
+  { title, options = () => ({}) }: StrategyMethodOptions,
+): Method {
+  const { definition, strategyName } = factory;
+  const create = factory as unknown as (options: Readonly<Record<string, unknown>>) => ExitStrategy;
+  const training = (bench: Workbench): TrainingSpec => {
+    const strategy = create(options(bench.task));
+    const { phases } = definition;
+    if (!phases) return initialiseSpec(bench);
+    return {
+      label: strategyName,
+      identity: { method: strategyName, options: strategy.options },
+      strategy,
+      plan: () => phases(bench.shape, strategy.options),
+    };
+  };
+  return {
+    name: strategyName,
+    title,
+    unsupported: (task) =>
+      definition.tasks.includes(task)
+        ? undefined
+        : `${strategyName} is defined for ${definition.tasks.join(" and ")}, not for ${task}`,
+    trainings: (bench) => [training(bench)],
+    async run(bench) {
+      const trained = await bench.fit(training(bench));
+      let strategy = create(options(bench.task));
+      if (definition.calibrate) {
+        const held = await bench.record(trained, strategy, "validation");
+        strategy = create({ ...strategy.options, ...definition.calibrate(held, strategy.options) });
+      }
+      const record = await bench.record(trained, strategy);
+      const { knob } = definition;
+      const values = knob ? knobValues(knob, record) : [undefined];
+      return values.map((value): CurvePoint => {
+        const configured =
+          value === undefined || !knob
+            ? strategy
+            : create({ ...strategy.options, [knob.option]: value });
+        const { exitLayers, predictions, nonFinite } = replay(record, configured);
+        return {
+          knob: value === undefined || !knob ? null : { name: knob.option, value },
+          options: configured.options,
+          exitLayers,
+          predictions,
+          nonFinite,
+          open: () => bench.open(trained, configured),
+        };
+      });
+    },
+  };
+}
+
+/** The definition's grid; a continuous knob gets observed quantiles as well, so that the curve has no holes. */
+export function knobValues(
+  knob: { readonly grid: readonly number[] },
+  record: ExitRecord,
+): number[] {
+  const values = new Set(knob.grid);
+  const continuous = knob.grid.some((value) => !Number.isInteger(value));
+  if (continuous && record.observedWidth === 1) {
+    const seen = record.observed.filter(Number.isFinite).sort();
+    for (let share = 1; share < 20; share += 1) {
+      const value = seen[Math.floor((seen.length * share) / 20)];
+      if (value !== undefined) values.add(Number(value.toPrecision(4)));
+    }
+  }
+  return [...values].sort((a, b) => a - b);
+}

@@ -1,0 +1,186 @@
+/**
+ * @file Trains and records for one task and seed; every training is done once and found again by its content.
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import {
+  compileFull,
+  type FullProgram,
+  fit,
+  type ModelPlan,
+  openEncoder,
+  openFlat,
+  recordRows,
+  type TokenBatch,
+  type TrainingRow,
+} from "@cee/backbone";
+import type { Engine, HostParams } from "@cee/engine";
+import { classify, type ExitRecord, type ExitStrategy, toObserver } from "@cee/exit-policies";
+import type { ProgressLine } from "../glue/progress.js";
+import type { TimedModel, Trained, TrainingSpec, Workbench } from "./method.js";
+
+export interface WorkbenchOptions
+  extends Pick<
+    Workbench,
+    "taskName" | "seed" | "preset" | "epochs" | "train" | "validation" | "dev"
+  > {
+  readonly engine: Engine;
+  readonly model: ModelPlan;
+  /** Backbone and fresh heads. */
+  readonly params: HostParams;
+  /** What distinguishes this data and backbone from any other. */
+  readonly identity: Readonly<Record<string, unknown>>;
+  readonly out: string;
+  readonly progress: ProgressLine;
+  readonly signal?: AbortSignal;
+  /** Planned units per optimiser step, so that progress adds up. */
+  readonly unitsPerStep: (phase: string) => number;
+}
+
+/** A workbench that can be closed. */
+export interface OpenWorkbench extends Workbench {
+  dispose(): Promise<void>;
+}
+
+export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
+  const { engine, model, progress, seed, taskName } = options;
+  const padId = model.config.padTokenId;
+  const trainings = new Map<string, Promise<Trained>>();
+  const records = new Map<string, Promise<ExitRecord>>();
+  const programs = new Map<string, FullProgram>();
+
+  const keyOf = (spec: TrainingSpec): string =>
+    createHash("sha256")
+      .update(
+        JSON.stringify([
+          spec.parent ? keyOf(spec.parent) : options.identity,
+          taskName,
+          seed,
+          spec.identity,
+        ]),
+      )
+      .digest("hex")
+      .slice(0, 16);
+
+  const train = async (spec: TrainingSpec, key: string): Promise<Trained> => {
+    const start = spec.parent ? (await bench.fit(spec.parent)).params : options.params;
+    const own = spec.strategy?.definition.params?.(model.shape, spec.strategy.options, seed) ?? {};
+    const params = { ...start, ...prefixed(own) };
+    const observer = spec.strategy && toObserver(spec.strategy, own);
+    const result = await fit({
+      engine,
+      model,
+      params,
+      plan: () => spec.plan(),
+      ...(observer ? { observer } : {}),
+      train: options.train,
+      dev: options.validation,
+      seed,
+      out: join(options.out, "trainings", key),
+      identity: { key },
+      log: (line) => progress.print(line),
+      ...(options.signal ? { signal: options.signal } : {}),
+      onProgress: ({ phase, epoch, epochs, loss }) =>
+        progress.update(
+          `${taskName} · ${spec.label} · ${phase} epoch ${epoch}/${epochs} · loss ${loss.toFixed(4)}`,
+          options.unitsPerStep(phase),
+        ),
+    });
+    return { key, ...result };
+  };
+
+  const bench: OpenWorkbench = {
+    task: model.shape.task,
+    taskName,
+    shape: model.shape,
+    seed,
+    preset: options.preset,
+    epochs: options.epochs,
+    train: options.train,
+    validation: options.validation,
+    dev: options.dev,
+    fit(spec) {
+      const key = keyOf(spec);
+      let running = trainings.get(key);
+      if (!running) {
+        running = train(spec, key);
+        trainings.set(key, running);
+      }
+      return running;
+    },
+    record(trained, strategy, split = "dev") {
+      // What a strategy observes does not depend on its knob, so one recording serves the whole curve.
+      const key = [trained.key, strategy.name, split].join("/");
+      let running = records.get(key);
+      if (!running) {
+        running = recordSplit(trained, strategy, split);
+        records.set(key, running);
+      }
+      return running;
+    },
+    async open(trained, strategy) {
+      const runner = await openEncoder(
+        engine,
+        model,
+        trained.params,
+        toObserver(strategy, strategyParams(trained.params)),
+      );
+      return {
+        answer: async (batch: TokenBatch) => {
+          await classify(runner, batch, strategy);
+        },
+        dispose: () => runner.dispose(),
+      };
+    },
+    async openFull(trained): Promise<TimedModel> {
+      const flat = openFlat(engine, model, trained.params);
+      return {
+        answer: async (batch) => {
+          await flat.logits(batch);
+        },
+        dispose: () => flat.dispose(),
+      };
+    },
+    async dispose() {
+      for (const program of programs.values()) await program.dispose();
+    },
+  };
+
+  const recordSplit = async (
+    trained: Trained,
+    strategy: ExitStrategy,
+    split: "dev" | "validation",
+  ): Promise<ExitRecord> => {
+    const observer = toObserver(strategy, strategyParams(trained.params));
+    let program = programs.get(strategy.name);
+    if (!program) {
+      program = compileFull(engine, model, trained.params, observer);
+      programs.set(strategy.name, program);
+    }
+    const { record } = await recordRows(program, {
+      shape: model.shape,
+      params: trained.params,
+      rows: options[split] as readonly TrainingRow[],
+      batchSize: 64,
+      padId,
+    });
+    return record;
+  };
+
+  return bench;
+}
+
+function prefixed(own: HostParams): HostParams {
+  return Object.fromEntries(
+    Object.entries(own).map(([name, tensor]) => [`strategy.${name}`, tensor]),
+  );
+}
+
+function strategyParams(params: HostParams): HostParams {
+  const prefix = "strategy.";
+  return Object.fromEntries(
+    Object.entries(params)
+      .filter(([path]) => path.startsWith(prefix))
+      .map(([path, tensor]) => [path.slice(prefix.length), tensor]),
+  );
+}
