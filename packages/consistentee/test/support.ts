@@ -1,8 +1,17 @@
 /** @file Synthetic records whose loss falls with depth, and a small trainer for recorded policy phases. */
-import { createRng, type HostParams } from "@cee/engine";
-import type { ExitRecord, ModelShape, TrainingPhase, TrainingStep } from "@cee/exit-policies";
+import {
+  adamw,
+  type CompiledFunction,
+  createEngine,
+  createRng,
+  type HostParams,
+  type HostTensor,
+  type TensorParams,
+  valueAndGrads,
+} from "@cee/engine";
+import type { ExitRecord, ModelShape, PhaseLoss, TrainingPhase } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
-import { policyLogits } from "../src/index.js";
+import { policyLogits, policyParams } from "../src/index.js";
 
 export const shape: ModelShape = { task: "classification", depth: 6, hidden: 8, classes: 2 };
 
@@ -48,55 +57,140 @@ export function graded(rows: number, seed: number): Recorded {
   };
 }
 
-/** Runs a record phase with Adam on all rows at once, and returns the record with the policy's logits as observations. */
-export function trainPolicy(
-  { record, states }: Recorded,
-  phase: TrainingPhase,
-  params: HostParams,
-  { steps = 150, learningRate = 0.03 } = {},
-): ExitRecord {
-  const side = phase.prepare?.(record) as { width: number; values: Float32Array };
-  const rows = record.ids.length;
-  const { depth, hidden } = record.shape;
-  const loss = Object.values(phase.losses)[0] as (step: TrainingStep) => tf.Scalar;
-  const optimizer = tf.train.adam(learningRate);
-  const variables: Record<string, tf.Variable> = {};
-  for (const [name, host] of Object.entries(params))
-    variables[name] = tf.variable(tf.tensor(host.data, [...host.shape]));
-  const pooled = states.map((state) => tf.tensor2d(state, [rows, hidden]));
-  const sideTensor = tf.tensor2d(side.values, [rows, side.width]);
-  const labels = tf.tensor1d(record.labels);
-  try {
-    for (let step = 0; step < steps; step += 1)
-      tf.tidy(() => {
-        optimizer.minimize(
-          () =>
+export interface PolicyTrainer {
+  /** Runs a record phase, and returns the record with the policy's logits as observations. */
+  train(rows: Recorded, phase: TrainingPhase, options?: { steps?: number }): Promise<ExitRecord>;
+  dispose(): Promise<void>;
+}
+
+/**
+ * Adam on all rows at once, compiled. The step of the first phase serves all: what differs between alphas and rewards
+ * is side data.
+ */
+export async function policyTrainer(model: ModelShape, width = 16): Promise<PolicyTrainer> {
+  const engine = await createEngine({ threads: 1 });
+  const start = policyParams(model, width, 3);
+  const zeros = Object.fromEntries(
+    Object.entries(start).map(([name, { shape: dims, data }]) => [
+      name,
+      { dtype: "float32", shape: dims, data: new Float32Array(data.length) } as const,
+    ]),
+  );
+  const steps = new Map<string, CompiledFunction>();
+  const stateSpecs = Array.from({ length: model.depth }, () => ({
+    dtype: "float32" as const,
+    shape: ["batch", model.hidden],
+  }));
+  const scalar = { dtype: "float32", shape: [] } as const;
+  const logitsOf = engine.compile(
+    ({ params, states }) =>
+      policyLogits(params as TensorParams, (states as tf.Tensor2D[]).slice(0, -1)),
+    { name: "logits", inputs: { params: specsOf(start), states: stateSpecs } },
+  );
+
+  const compile = (phase: TrainingPhase, sideWidth: number) => {
+    const [name, loss] = Object.entries(phase.losses)[0] as [string, PhaseLoss];
+    return engine.compile(
+      ({ params, m, v, states, side, perRow, step, seed }) => {
+        const { loss: value, gradients } = valueAndGrads(
+          (trained) =>
             loss({
-              shape: record.shape,
-              exits: pooled.map((state) => ({ pooled: state }) as never),
-              labels,
-              params: variables,
-              side: sideTensor,
-              perRow: tf.scalar(1 / rows),
-              progress: tf.scalar(step / steps),
-              step: tf.scalar(step),
-              seed: tf.tensor1d([step, 7], "int32"),
+              shape: model,
+              exits: (states as tf.Tensor2D[]).map((pooled) => ({ pooled }) as never),
+              labels: undefined as never,
+              params: trained,
+              side,
+              perRow,
+              progress: perRow,
+              step,
+              seed,
             }),
-          false,
-          Object.values(variables),
+          params as TensorParams,
+          { unreached: "error" },
         );
-      });
-    const observed = new Float32Array(rows * depth);
-    const logits = tf.tidy(() =>
-      policyLogits(variables, pooled.slice(0, depth - 1)).dataSync<"float32">(),
+        const next = adamw({
+          params,
+          gradients,
+          state: { m, v },
+          learningRate: tf.scalar(0.03),
+          step: tf.add(step, 1),
+          weightDecay: 0,
+        });
+        return { params: next.params, ...next.state, loss: value };
+      },
+      {
+        name,
+        inputs: {
+          params: specsOf(start),
+          m: specsOf(start),
+          v: specsOf(start),
+          states: stateSpecs,
+          side: { dtype: "float32", shape: ["batch", sideWidth] },
+          perRow: scalar,
+          step: scalar,
+          seed: { dtype: "int32", shape: [2] },
+        },
+      },
     );
-    for (let row = 0; row < rows; row += 1)
-      observed.set(logits.subarray(row * (depth - 1), (row + 1) * (depth - 1)), row * depth);
-    return { ...record, observed };
-  } finally {
-    tf.dispose([pooled, sideTensor, labels, Object.values(variables)]);
-    optimizer.dispose();
-  }
+  };
+
+  return {
+    async train({ record, states }, phase, { steps: count = 200 } = {}) {
+      const side = phase.prepare?.(record) as { width: number; values: Float32Array };
+      const rows = record.ids.length;
+      // The caller names phases of different graphs differently.
+      const key = phase.name;
+      let step = steps.get(key);
+      if (!step) {
+        step = compile(phase, side.width);
+        steps.set(key, step);
+      }
+      const host = (data: Float32Array, dims: number[]) =>
+        ({ dtype: "float32", shape: dims, data }) as const;
+      const inputs = {
+        states: states.map((state) => host(state, [rows, model.hidden])),
+        side: host(side.values, [rows, side.width]),
+        perRow: host(Float32Array.of(1 / rows), []),
+      };
+      let trained: { params: HostParams; m: HostParams; v: HostParams } = {
+        params: start,
+        m: zeros,
+        v: zeros,
+      };
+      for (let index = 0; index < count; index += 1) {
+        const { params, m, v } = trained;
+        trained = await step.run({
+          ...inputs,
+          params,
+          m,
+          v,
+          step: host(Float32Array.of(index), []),
+          seed: { dtype: "int32", shape: [2], data: Int32Array.of(index, 7) },
+        });
+      }
+      const { data: logits } = await logitsOf.run<HostTensor>({
+        params: trained.params,
+        states: inputs.states,
+      });
+      const { depth } = model;
+      const observed = new Float32Array(rows * depth);
+      for (let row = 0; row < rows; row += 1)
+        observed.set(logits.subarray(row * (depth - 1), (row + 1) * (depth - 1)), row * depth);
+      return { ...record, observed };
+    },
+    async dispose() {
+      await engine.dispose();
+    },
+  };
+}
+
+function specsOf(params: HostParams): Record<string, { dtype: "float32"; shape: number[] }> {
+  return Object.fromEntries(
+    Object.entries(params).map(([name, { shape: dims }]) => [
+      name,
+      { dtype: "float32", shape: [...dims] },
+    ]),
+  );
 }
 
 /** Exit layer of every row under the rule of inference. */
