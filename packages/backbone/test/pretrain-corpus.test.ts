@@ -105,6 +105,11 @@ describe("createMlmBatcher", () => {
   it("depends on the seed and the row only", () => {
     expect(batcher().batch(96, 8, LENGTH)).toEqual(batcher().batch(96, 8, LENGTH));
     expect(batcher().batch(96, 8, LENGTH)).not.toEqual(batcher().batch(104, 8, LENGTH));
+    expect(batcher().batch(100, 4, LENGTH).ids).toEqual(
+      batcher()
+        .batch(96, 8, LENGTH)
+        .ids.slice(4 * LENGTH),
+    );
     expect(createMlmBatcher(corpus, pieces, { seed: 4 }).batch(96, 8, LENGTH)).not.toEqual(
       batcher().batch(96, 8, LENGTH),
     );

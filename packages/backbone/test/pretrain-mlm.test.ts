@@ -129,7 +129,8 @@ describe("feedMlm", () => {
   it("feeds one weightless pair where a batch has none", () => {
     const feed = feedMlm(
       { ...batch, pairRows: new Int32Array(0), pairTargets: new Int32Array(0) },
-      { ...plan, pairs: 0 },
+      // Other micro-batches of the step have pairs.
+      { ...plan, pairs: 5 },
       () => 0,
     );
     expect([...feed.pairWeights.data]).toEqual([0]);

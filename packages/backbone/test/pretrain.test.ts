@@ -115,13 +115,22 @@ afterAll(async () => {
 describe("pretrain", () => {
   it("learns at every exit", async () => {
     const { progress, done } = await run("learns", {
-      config: { ...config, steps: 150, checkpointMinutes: 60, evaluateEvery: 50 },
+      config: {
+        ...config,
+        model: { ...config.model, hidden_size: 32 },
+        batchTokens: 512,
+        steps: 200,
+        learningRate: 0.005,
+        checkpointMinutes: 60,
+        evaluateEvery: 100,
+        heldOutRows: 32,
+      },
     });
     expect(done).toBe(true);
     const [first, last] = [progress.evaluations[0], progress.evaluations.at(-1)];
-    expect(last?.step).toBe(150);
+    expect(last?.step).toBe(200);
     // The frequencies of 24 words and a full stop leave 3.2 nats.
-    for (const loss of last?.tokens ?? []) expect(loss).toBeLessThan(2.4);
+    for (const loss of last?.tokens ?? []) expect(loss).toBeLessThan(2.9);
     expect(last?.tokens).toHaveLength(3);
     expect(last?.pairs).toHaveLength(3);
     expect(last?.tokens[2]).toBeLessThan(first?.tokens[2] as number);
@@ -138,7 +147,7 @@ describe("pretrain", () => {
     expect((await readdir(path("killed"))).filter((name) => name.includes("tmp"))).toEqual([]);
   });
 
-  it("gives the same weights in parts, and in micro-batches nearly the same", async () => {
+  it("gives the same weights in parts", async () => {
     const stop = new AbortController();
     const part = await run("parts", {
       signal: stop.signal,
@@ -147,14 +156,20 @@ describe("pretrain", () => {
     expect(part).toMatchObject({ done: false, progress: { step: 7 } });
     await run("parts");
     expect(stateOf("parts").tensors).toEqual(stateOf("whole").tensors);
-    await run("micro", { config: { ...config, steps: 1 } });
-    const name = "param/backbone.encoder.layer.0.output.dense.weight";
-    await run("micro-2", { config: { ...config, steps: 1, microTokens: 128 } });
-    const fused = stateOf("micro").tensors[name]?.data as Float32Array;
-    const parts = stateOf("micro-2").tensors[name]?.data as Float32Array;
-    // Rows are drawn per micro-batch, so only the size of the update can be compared.
-    expect(fused).not.toEqual(parts);
-    expect(parts.every(Number.isFinite)).toBe(true);
+  });
+
+  it("takes the same step in micro-batches as at once", async () => {
+    const once = { ...config, steps: 1, exitsPerPlace: 2 };
+    await run("micro-1", { config: once });
+    await run("micro-4", { config: { ...once, microTokens: 64 } });
+    const [whole, parts] = [stateOf("micro-1").tensors, stateOf("micro-4").tensors];
+    for (const [name, { data }] of Object.entries(whole)) {
+      if (!name.startsWith("m/")) continue;
+      expect(parts[name]?.data, name).toBeAllclose(data as Float32Array, {
+        rtol: 1e-3,
+        atol: 1e-7,
+      });
+    }
   });
 
   it("writes weights that load as an encoder and start another run", async () => {

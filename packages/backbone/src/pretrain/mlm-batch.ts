@@ -61,15 +61,9 @@ export function createMlmBatcher(
   { seed, maskShare = 0.15, pairShare = 0.5 }: MlmBatchOptions,
 ): MlmBatcher {
   const pieces = readPieces(vocabulary);
-  const shift = createRng(seed).fork("corpus").next();
-  const make = (
-    split: Split,
-    rng: Rng,
-    firstRow: number,
-    rows: number,
-    length: number,
-    places: Place,
-  ) => {
+  const streams = createRng(seed);
+  const shift = streams.fork("corpus").next();
+  const make = (split: Split, firstRow: number, rows: number, length: number, places: Place) => {
     const batch = {
       rows,
       length,
@@ -82,6 +76,8 @@ export function createMlmBatcher(
     const pairTargets: number[] = [];
     for (let row = 0; row < rows; row += 1) {
       const read = (at: number) => corpus.window(split, at, length + Math.floor(length / 3));
+      // A stream for each row, so that rows do not depend on how they are grouped into batches.
+      const rng = streams.fork(`${split}/${firstRow + row}`);
       const window = read(places(firstRow + row));
       const { ids, second, relation } = layOut(
         window,
@@ -114,14 +110,12 @@ export function createMlmBatcher(
   };
   return {
     batch(firstRow, rows, length) {
-      const rng = createRng(seed).fork(`rows/${firstRow}`);
       // A Kronecker sequence visits the corpus evenly, far apart from row to row, and needs no memory of where it was.
       const places = (row: number) => (shift + row * GOLDEN) % 1;
-      return make("train", rng, firstRow, rows, length, places);
+      return make("train", firstRow, rows, length, places);
     },
     heldOut(rows, length) {
-      const rng = createRng(seed).fork("held-out");
-      return make("held-out", rng, 0, rows, length, (row) => (row + 0.5) / rows);
+      return make("held-out", 0, rows, length, (row) => (row + 0.5) / rows);
     },
   };
 }

@@ -192,7 +192,7 @@ export function feedMlm(
     pairScored.push(0);
     pairTargets.push(0);
   }
-  const pairShare = plan.pairs === 0 ? 0 : pairWeight / (plan.pairs * exits.length);
+  const pairShare = batch.pairRows.length === 0 ? 0 : pairWeight / (plan.pairs * exits.length);
   const ints = (values: ArrayLike<number>, shape: readonly number[]): HostTensor => ({
     dtype: "int32",
     shape,

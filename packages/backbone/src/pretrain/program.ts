@@ -156,7 +156,8 @@ export function createPretrainProgram(
     m: zerosLike(start.params),
     v: zerosLike(start.params),
   };
-  let sums: [HostParams, HostParams] | undefined;
+  let sum: HostParams | undefined;
+  let nextSum: HostParams | undefined;
   const loss = scalar(0);
   const norm = scalar(0);
   const seedOf = (seed: readonly number[], micro: number): HostTensor => ({
@@ -179,22 +180,20 @@ export function createPretrainProgram(
         );
         return { loss: loss.data[0] as number, norm: norm.data[0] as number };
       }
-      sums ??= [zerosLike(current.params), zerosLike(current.params)];
-      for (const { data } of Object.values(sums[0])) data.fill(0);
+      sum ??= zerosLike(current.params);
+      nextSum ??= zerosLike(current.params);
+      for (const { data } of Object.values(sum)) data.fill(0);
       let total = 0;
       for (const [micro, batch] of feeds.entries()) {
-        const [gradients, next]: readonly [HostParams, HostParams] = sums;
+        const gradients: HostParams = sum;
         await accumulate().run(
           { params: current.params, gradients, batch, seed: seedOf(seed, micro) },
-          { into: { gradients: next, loss } },
+          { into: { gradients: nextSum, loss } },
         );
         total += loss.data[0] as number;
-        sums = [next, gradients];
+        [sum, nextSum] = [nextSum, gradients];
       }
-      await apply().run(
-        { ...current, gradients: sums[0], ...schedule },
-        { into: { ...spare, norm } },
-      );
+      await apply().run({ ...current, gradients: sum, ...schedule }, { into: { ...spare, norm } });
       return { loss: total, norm: norm.data[0] as number };
     },
     accept() {
