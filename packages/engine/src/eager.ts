@@ -1,6 +1,9 @@
 /** @file The eager runtime: the same functions, run operation by operation on a TensorFlow.js backend. */
 import * as tf from "@tensorflow/tfjs";
-import { checkInputs, disposedError } from "./compile.js";
+import { disposedError } from "./compile.js";
+import { EngineError } from "./errors.js";
+import { checkInputs, checkInto } from "./inputs.js";
+import { parseExpression } from "./trace/symbols.js";
 import { isHost, isSpec } from "./trace/trace.js";
 import { flatten, mapTree } from "./tree.js";
 import type {
@@ -15,50 +18,71 @@ import type {
 
 const isTensor = (node: unknown): node is tf.Tensor => node instanceof tf.Tensor;
 
-/** Wraps a function without tracing it. */
+/** Wraps a function without tracing it; `backend` is TensorFlow.js's name of the backend it runs on. */
 export function eagerFunction(
   // biome-ignore lint/suspicious/noExplicitAny: the caller states the tree it takes
   fn: (inputs: any) => TensorTree,
   { name, inputs: specTree, constants = {} }: CompileOptions,
+  backend: string,
 ): CompiledFunction {
   const specs = flatten(specTree as Tree<TensorSpec>, isSpec).map(({ path, leaf }) => ({
     path,
-    spec: leaf,
+    spec: {
+      dtype: leaf.dtype,
+      shape: leaf.shape.map((size) =>
+        typeof size === "string" ? parseExpression(size).text : size,
+      ),
+    },
   }));
   let disposed = false;
+  let weights: Tree<tf.Tensor> | undefined;
   const toTensor = ({ data, shape, dtype }: HostTensor) => tf.tensor(data, [...shape], dtype);
+  // Whatever the backend keeps of an array, later changes of that array must not reach the weights.
+  const toWeight = ({ data, shape, dtype }: HostTensor) =>
+    tf.keep(tf.tensor(data.slice(), [...shape], dtype));
+
   return {
     name,
     async run(inputs, { into } = {}) {
       if (disposed) throw disposedError(name);
-      checkInputs(name, specs, inputs);
+      const { tensors, sizes } = checkInputs(name, { inputs: specs }, inputs);
+      if (tf.getBackend() !== backend) await tf.setBackend(backend);
+      weights ??= mapTree(constants as Tree<HostTensor>, isHost, toWeight);
+      const baked = weights as object;
       const result = tf.tidy(() => {
         const feeds = mapTree(inputs as Tree<HostTensor>, isHost, toTensor);
-        const baked = mapTree(constants as Tree<HostTensor>, isHost, toTensor);
-        return fn({ ...(feeds as object), ...(baked as object) }) as tf.TensorContainer;
+        const output = fn({ ...(feeds as object), ...baked }) as unknown;
+        if (output instanceof Promise)
+          throw new EngineError(
+            "TRACE_FAILED",
+            `[${name}] the function returned a promise. A tensor function must be synchronous.`,
+          );
+        // Clones, so that what is returned can be disposed of even where it is an input or a weight.
+        return mapTree(output as Tree<tf.Tensor>, isTensor, (tensor) =>
+          tf.clone(tensor),
+        ) as tf.TensorContainer;
       }) as TensorTree;
       const leaves = flatten(result as Tree<tf.Tensor>, isTensor);
       const values = new Map<string, HostTensor>();
       try {
-        for (const { path, leaf } of leaves)
-          values.set(path, {
+        for (const { path, leaf } of leaves) {
+          const data = (await leaf.data()) as HostTensor["data"];
+          // The cpu backend hands out the tensor's own array, which an unchanged input shares.
+          values.set(path === "" ? "result" : path, {
             dtype: leaf.dtype as HostTensor["dtype"],
             shape: [...leaf.shape],
-            data: (await leaf.data()) as HostTensor["data"],
+            data: leaf.dtype === "bool" ? Uint8Array.from(data) : data.slice(),
           });
+        }
       } finally {
         for (const { leaf } of leaves) leaf.dispose();
       }
-      const places = new Map(
-        into === undefined
-          ? []
-          : flatten(into as Tree<HostTensor>, isHost).map(
-              ({ path, leaf }) => [path, leaf] as const,
-            ),
-      );
+      const outputs = [...values].map(([path, { dtype, shape }]) => ({ path, dtype, dims: shape }));
+      const places = checkInto(name, outputs, into, tensors, sizes);
       return mapTree(result as Tree<tf.Tensor>, isTensor, (_, path) => {
-        const value = values.get(path) as HostTensor;
-        const place = places.get(path);
+        const key = path === "" ? "result" : path;
+        const value = values.get(key) as HostTensor;
+        const place = places.get(key);
         if (!place) return value;
         place.data.set(value.data);
         return place;
@@ -66,7 +90,9 @@ export function eagerFunction(
     },
     onnx: () => undefined,
     async dispose() {
+      if (disposed) return;
       disposed = true;
+      if (weights) for (const { leaf } of flatten(weights, isTensor)) leaf.dispose();
     },
   };
 }

@@ -1,12 +1,13 @@
 /** @file Chooses what runs tensor functions, and compiles them for it. */
 import { availableParallelism } from "node:os";
+import * as tf from "@tensorflow/tfjs";
 import { useBackend } from "./backends.js";
 import { compiledFunction } from "./compile.js";
 import { eagerFunction } from "./eager.js";
 import { EngineError } from "./errors.js";
 import { loadOrt, SessionCache } from "./session.js";
 import { trace } from "./trace/trace.js";
-import type { Engine, EngineOptions, Runtime } from "./types.js";
+import type { CompiledFunction, Engine, EngineOptions, Runtime } from "./types.js";
 
 /** ONNX opset of traced graphs: the newest that every supported runtime and the export share. */
 const OPSET = 18;
@@ -46,13 +47,19 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const where = runtime.name === "onnxruntime-web" ? "wasm" : providers.join(", ");
   const description = `compiled, ${runtime.name} on ${where}, ${used}${hint}`;
   options.log?.(description);
+  let disposed = false;
   return {
     runtime: runtime.name,
     description,
     threads: runtime.name === "onnxruntime-web" ? 1 : threads,
-    compile: (fn, { name, inputs, constants = {} }) =>
-      compiledFunction(name, trace({ name, fn, inputs, constants, opset: OPSET }), sessions),
-    dispose: () => sessions.dispose(),
+    compile(fn, { name, inputs, constants = {}, sizes, opset = OPSET }) {
+      if (disposed) throw engineDisposed();
+      return compiledFunction(name, trace({ name, fn, inputs, constants, sizes, opset }), sessions);
+    },
+    dispose() {
+      disposed = true;
+      return sessions.dispose();
+    },
   };
 }
 
@@ -70,13 +77,28 @@ function chooseRuntime(option: EngineOptions["runtime"]): "auto" | Runtime {
 
 async function eagerEngine(options: EngineOptions, reasons: readonly string[]): Promise<Engine> {
   const backend = await useBackend(options.backend ?? "auto");
+  const registered = tf.getBackend();
+  const functions = new Set<CompiledFunction>();
+  let disposed = false;
   const description = `eager, ${backend.description}${reasons.length > 0 ? ` (ONNX Runtime did not load: ${reasons.join("; ")})` : ""}`;
   options.log?.(description);
   return {
     runtime: "eager",
     description,
     threads: 1,
-    compile: (fn, compileOptions) => eagerFunction(fn, compileOptions),
-    dispose: async () => undefined,
+    compile(fn, compileOptions) {
+      if (disposed) throw engineDisposed();
+      const made = eagerFunction(fn, compileOptions, registered);
+      functions.add(made);
+      return made;
+    },
+    async dispose() {
+      disposed = true;
+      for (const made of functions) await made.dispose();
+    },
   };
+}
+
+function engineDisposed(): EngineError {
+  return new EngineError("DISPOSED", "[engine] the engine was disposed of. Create another.");
 }

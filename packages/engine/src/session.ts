@@ -61,11 +61,24 @@ interface Shared {
 /** Sessions of one engine, by the content of their graphs. */
 export class SessionCache {
   readonly #shared = new Map<string, Shared>();
+  #disposed = false;
 
   constructor(
     readonly runtime: OrtRuntime,
     readonly options: SessionOptions,
   ) {}
+
+  /**
+   * Runs one after the other on the WebAssembly runtime, which has one heap and no queue of its own; the native one
+   * takes concurrent runs.
+   */
+  inTurn<T>(run: () => Promise<T>): Promise<T> {
+    if (this.runtime.name === "onnxruntime-node") return run();
+    const next = this.#last.then(run, run);
+    this.#last = next.catch(() => undefined);
+    return next;
+  }
+  #last: Promise<unknown> = Promise.resolve();
 
   get size(): number {
     return this.#shared.size;
@@ -73,6 +86,11 @@ export class SessionCache {
 
   /** Borrows the session of a model; give it back with {@link release}. */
   borrow(key: string, name: string, model: Uint8Array): Promise<InferenceSession> {
+    if (this.#disposed)
+      throw new EngineError(
+        "DISPOSED",
+        `[${name}] the engine of this function was disposed of. Create another and compile again.`,
+      );
     let shared = this.#shared.get(key);
     if (!shared) {
       shared = { session: this.#create(name, model), users: 0 };
@@ -93,6 +111,7 @@ export class SessionCache {
   }
 
   async dispose(): Promise<void> {
+    this.#disposed = true;
     const all = [...this.#shared.values()];
     this.#shared.clear();
     for (const { session } of all) {

@@ -22,7 +22,7 @@ export type Tree<TLeaf> = TLeaf | readonly Tree<TLeaf>[] | { readonly [key: stri
 export type HostTree = Tree<HostTensor>;
 export type TensorTree = Tree<Tensor>;
 
-/** The type and shape of one input; a string in `shape` names a symbolic dimension such as `"batch"`. */
+/** The type and shape of one input; a string in `shape` names a symbolic dimension, `"batch"`, or a sum, `"past+length"`. */
 export interface TensorSpec {
   readonly dtype: DType;
   readonly shape: readonly (number | string)[];
@@ -67,6 +67,16 @@ export interface CompileOptions {
   readonly inputs: { readonly [key: string]: SpecTree };
   /** Baked into the graph as constants (weights, for inference); merged with the inputs for the function. */
   readonly constants?: { readonly [key: string]: HostTree };
+  /**
+   * Sums of symbolic dimensions, such as `"length-1"`, that sizes inside the function may have beside those that `inputs`
+   * names. Products need no mention.
+   */
+  readonly sizes?: readonly string[];
+  /**
+   * ONNX opset of the graph.
+   * @default 18
+   */
+  readonly opset?: number;
 }
 
 export interface RunOptions {

@@ -51,6 +51,10 @@ export interface Node {
   readonly inputs: readonly (Value | undefined)[];
   readonly attributes: Attributes;
   readonly outputs: readonly Value[];
+  /** The TensorFlow.js kernel, or the traced operation, that made it; for errors. */
+  readonly origin: string;
+  /** Where in the traced function, if the trace records places. */
+  readonly place: string | undefined;
 }
 
 export interface Constant {
@@ -78,6 +82,10 @@ export class GraphBuilder {
   readonly inputs: GraphInput[] = [];
   readonly #known = new Map<string, readonly Value[]>();
   #count = 0;
+  /** What new nodes are attributed to. */
+  origin = "";
+  /** Finds the place in the traced function; slow, so only set to explain a failure. */
+  locate: (() => string | undefined) | undefined;
 
   constructor(readonly opset: number) {}
 
@@ -146,7 +154,9 @@ export class GraphBuilder {
     const known = this.#known.get(key);
     if (known) return known;
     const values = outputs.map(({ type, shape }) => ({ name: this.#name("v"), type, shape }));
-    this.nodes.push({ op, domain, inputs, attributes, outputs: values });
+    const { origin } = this;
+    const place = this.locate?.();
+    this.nodes.push({ op, domain, inputs, attributes, outputs: values, origin, place });
     this.#known.set(key, values);
     return values;
   }
@@ -198,12 +208,8 @@ export interface GraphOutput {
   readonly dims: readonly (number | string)[];
 }
 
-/** Serialises the live part of a graph as an ONNX model. */
-export function toModel(
-  name: string,
-  builder: GraphBuilder,
-  outputs: readonly GraphOutput[],
-): Uint8Array {
+/** Serialises the live part of a graph as an ONNX model. Equal graphs give equal bytes. */
+export function toModel(builder: GraphBuilder, outputs: readonly GraphOutput[]): Uint8Array {
   const live = liveNodes(
     builder.nodes,
     outputs.map((output) => output.value),
@@ -213,7 +219,7 @@ export function toModel(
   const domains = new Set(live.map((node) => node.domain));
   domains.add("");
   const model = create(ModelProtoSchema, {
-    irVersion: 8n,
+    irVersion: builder.opset <= 18 ? 8n : 10n,
     producerName: "cee",
     opsetImport: [...domains].map((domain) =>
       create(OperatorSetIdProtoSchema, {
@@ -222,7 +228,7 @@ export function toModel(
       }),
     ),
     graph: create(GraphProtoSchema, {
-      name,
+      name: "graph",
       node: [
         ...live.map((node) =>
           create(NodeProtoSchema, {

@@ -4,7 +4,7 @@ import { EngineError } from "../errors.js";
 import type { ConstantData, Value, ValueType } from "../onnx/graph.js";
 import { kernels } from "./kernels/index.js";
 import type { KernelCall } from "./kernels/kernel.js";
-import type { Tracing } from "./tracing.js";
+import { sameShape, type Tracing } from "./tracing.js";
 
 export const TRACE_BACKEND = "cee-trace";
 
@@ -80,11 +80,13 @@ class TraceBackend extends tf.KernelBackend {
     this.#entries.clear();
   }
 
-  override readSync(): never {
-    return this.#refuseRead();
+  /** Only constants have values: what the function itself wrote down, or read from outside. */
+  override readSync(id: object): tf.backend_util.BackendValues {
+    const host = this.#entries.get(id)?.host;
+    return host ? (host.values as tf.backend_util.BackendValues) : this.#refuseRead();
   }
-  override async read(): Promise<never> {
-    return this.#refuseRead();
+  override async read(id: object): Promise<tf.backend_util.BackendValues> {
+    return this.readSync(id);
   }
 
   #refuseRead(): never {
@@ -108,19 +110,34 @@ class TraceBackend extends tf.KernelBackend {
 
   /** The graph's value behind a tensor. */
   graphValue(info: tf.TensorInfo): Value {
-    const entry = this.#entries.get(info.dataId as object);
     const tracing = this.tracing;
-    if (!entry || !tracing)
-      throw new EngineError(
-        "TRACE_FAILED",
-        "[trace] a tensor of an earlier trace is used after it ended. Return tensors from the compiled function instead of keeping them.",
-      );
+    if (!tracing) throw new Error("internal: a traced kernel outside of a trace");
+    const entry = this.#entries.get(info.dataId as object) ?? this.#capture(info, tracing);
     entry.value ??= constantOf(tracing, entry.host as HostData);
     // Reshaping shares data: the same data may be seen under another shape.
-    return entry.value.shape.length === info.shape.length &&
-      entry.value.shape.every((size, axis) => size === info.shape[axis])
+    return sameShape(entry.value.shape, info.shape)
       ? entry.value
       : tracing.reshape(entry.value, info.shape);
+  }
+
+  /** Copies a tensor that was made before the trace, on another backend; it becomes a constant. */
+  #capture(info: tf.TensorInfo, tracing: Tracing): Entry {
+    const engine = tf.engine() as unknown as {
+      state: { tensorInfo: WeakMap<object, { backend: tf.KernelBackend }> };
+    };
+    const owner = engine.state.tensorInfo.get(info.dataId as object)?.backend;
+    if (!owner || owner === this)
+      throw new EngineError(
+        "TRACE_FAILED",
+        `[${tracing.name}] a tensor of an earlier trace, or a disposed one, is used. Return tensors from the compiled function instead of keeping them.`,
+      );
+    const values = asNumbers(owner.readSync(info.dataId as object));
+    const entry: Entry = {
+      host: { values, shape: info.shape, dtype: info.dtype },
+      references: 1,
+    };
+    this.#entries.set(info.dataId as object, entry);
+    return entry;
   }
 
   #newId(): object {
@@ -143,12 +160,8 @@ function constantOf(tracing: Tracing, { values, shape, dtype }: HostData): Value
   const type = dtype as "float32" | "int32" | "bool";
   const first = values[0] ?? 0;
   if (values.length > 1 && isUniform(values, first)) return tracing.fill(type, shape, first);
-  const data: ConstantData =
-    type === "float32"
-      ? Float32Array.from(values)
-      : type === "int32"
-        ? Int32Array.from(values)
-        : Uint8Array.from(values);
+  const array = { float32: Float32Array, int32: Int32Array, bool: Uint8Array }[type];
+  const data: ConstantData = values instanceof array ? values : array.from(values);
   return tracing.graph.constant(type as ValueType, shape, data);
 }
 
@@ -172,14 +185,13 @@ function traceBackend(): TraceBackend {
       backendName: TRACE_BACKEND,
       kernelFunc: ({ inputs, attrs }) => {
         const tracing = made.tracing as Tracing;
+        const named = inputs as Record<string, tf.TensorInfo>;
+        tracing.graph.origin = kernelName;
         const call: KernelCall = {
           t: tracing,
-          input: (name) =>
-            made.graphValue((inputs as Record<string, tf.TensorInfo>)[name] as tf.TensorInfo),
-          inputs: () =>
-            Object.values(inputs as Record<string, tf.TensorInfo>).map((info) =>
-              made.graphValue(info),
-            ),
+          has: (name) => named[name] !== undefined && named[name] !== null,
+          input: (name) => made.graphValue(named[name] as tf.TensorInfo),
+          inputs: () => Object.values(named).map((info) => made.graphValue(info)),
           attrs: (attrs ?? {}) as Record<string, unknown>,
         };
         const result = kernel(call);
@@ -244,7 +256,7 @@ function explain(cause: unknown, name: string): unknown {
   if (kernel)
     return new EngineError(
       "UNMAPPED_KERNEL",
-      `[${name}] the function uses the TensorFlow.js kernel ${kernel}, which has no mapping to ONNX. Express it with other operations, or run with runtime "eager".`,
+      `[${name}] the function uses the TensorFlow.js kernel ${kernel}, which has no mapping to ONNX. Express it with other operations, give it one with defineTracedOp, or run with runtime "eager".`,
       { cause },
     );
   return new EngineError(
@@ -256,17 +268,21 @@ function explain(cause: unknown, name: string): unknown {
   );
 }
 
-/** Appends a node made by hand to the trace in progress and wraps its value; see `defineTracedOp`. */
+/** Appends nodes made by hand to the trace in progress and wraps their values; see `defineTracedOp`. */
 export function emit(
+  name: string,
   inputs: readonly tf.Tensor[],
-  build: (tracing: Tracing, values: readonly Value[]) => Value,
-): tf.Tensor {
+  build: (tracing: Tracing, values: readonly Value[]) => Value | readonly Value[],
+): tf.Tensor[] {
   const backend = traceBackend();
   const tracing = backend.tracing as Tracing;
-  const value = build(
+  tracing.graph.origin = name;
+  const built = build(
     tracing,
     inputs.map((tensor) => backend.graphValue(tensor)),
   );
-  const { dataId, shape, dtype } = backend.own(value);
-  return tf.engine().makeTensorFromDataId(dataId, shape, dtype, backend) as tf.Tensor;
+  return (Array.isArray(built) ? (built as readonly Value[]) : [built as Value]).map((value) => {
+    const { dataId, shape, dtype } = backend.own(value);
+    return tf.engine().makeTensorFromDataId(dataId, shape, dtype, backend) as tf.Tensor;
+  });
 }

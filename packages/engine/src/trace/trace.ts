@@ -1,11 +1,19 @@
 /** @file Traces a tensor function into a graph, twice, so that a symbolic size that leaked into a constant shows. */
 import * as tf from "@tensorflow/tfjs";
 import { EngineError } from "../errors.js";
-import { type GraphOutput, liveNodes, type Node, toModel, type Value } from "../onnx/graph.js";
-import { flatten, mapTree } from "../tree.js";
+import { type GraphOutput, liveNodes, toModel, type Value } from "../onnx/graph.js";
+import { flatten, type Leaf, mapTree } from "../tree.js";
 import type { HostTensor, SpecTree, TensorSpec, TensorTree, Tree } from "../types.js";
 import { traceWith } from "./backend.js";
-import { chooseStandIns, describeSize, factorise, type SymbolTable } from "./symbols.js";
+import { compareTraces, leakError, type OneTrace } from "./leaks.js";
+import { placeInFunction } from "./place.js";
+import {
+  chooseStandIns,
+  describeSize,
+  type Expression,
+  parseExpression,
+  type SymbolTable,
+} from "./symbols.js";
 import { Tracing } from "./tracing.js";
 
 export interface TracedInput {
@@ -22,6 +30,7 @@ export interface TracedOutput {
 export interface TracedFunction {
   readonly model: Uint8Array;
   readonly inputs: readonly TracedInput[];
+  readonly expressions: readonly Expression[];
   /** Inputs that the graph reads; others are not fed. */
   readonly used: ReadonlySet<string>;
   readonly outputs: readonly TracedOutput[];
@@ -36,6 +45,8 @@ export interface TraceRequest {
   readonly inputs: { readonly [key: string]: SpecTree };
   readonly constants: { readonly [key: string]: Tree<HostTensor> };
   readonly opset: number;
+  /** Further sums of symbols that sizes inside the function may have. */
+  readonly sizes?: readonly string[] | undefined;
 }
 
 export const isSpec = (node: unknown): node is TensorSpec =>
@@ -55,34 +66,21 @@ const isNumber = (node: unknown): node is number => typeof node === "number";
  */
 export function trace(request: TraceRequest): TracedFunction {
   const specs = flatten(request.inputs as Tree<TensorSpec>, isSpec);
-  const symbols = [
-    ...new Set(
-      specs.flatMap(({ leaf }) =>
-        leaf.shape.filter((size): size is string => typeof size === "string"),
-      ),
-    ),
-  ];
-  const sizes = [
-    ...specs.flatMap(({ leaf }) =>
-      leaf.shape.filter((size): size is number => typeof size === "number"),
-    ),
-    ...flatten(request.constants as Tree<HostTensor>, isHost).flatMap(({ leaf }) => [
-      ...leaf.shape,
-    ]),
-  ];
-  const tables = chooseStandIns(symbols, sizes);
-  if (!tables)
-    throw new EngineError(
-      "SYMBOL_COLLISION",
-      `[${request.name}] ${symbols.length} symbolic dimensions can't be told from the static sizes ${[...new Set(sizes)].join(", ")}. Use fewer symbols.`,
-    );
-  const first = traceOnce(request, tables[0]);
-  if (symbols.length > 0) assertSame(request.name, first, traceOnce(request, tables[1]));
-  const { tracing, outputs, tree } = first;
+  const weights = flatten(request.constants as Tree<HostTensor>, isHost);
+  checkSpecs(request, specs, weights);
+  const expressions = expressionsOf(request, specs);
+  const staticSizes = [
+    ...specs.map(({ leaf }) => leaf.shape),
+    ...weights.map(({ leaf }) => leaf.shape),
+  ]
+    .flat()
+    .filter((size): size is number => typeof size === "number");
+  const first = traceTwice(request, expressions, staticSizes);
+  const { tracing, table, outputs, tree } = first;
   const graphOutputs: GraphOutput[] = outputs.map(({ value, path }) => ({
     name: `out/${path}`,
     value,
-    dims: dimsOf(value, tables[0]),
+    dims: dimsOf(value, table),
   }));
   const reached = new Set(graphOutputs.map((output) => output.value.name));
   for (const node of liveNodes(
@@ -91,8 +89,12 @@ export function trace(request: TraceRequest): TracedFunction {
   ))
     for (const input of node.inputs) if (input) reached.add(input.name);
   return {
-    model: toModel(request.name, tracing.graph, graphOutputs),
-    inputs: specs.map(({ path, leaf }) => ({ path, spec: leaf })),
+    model: toModel(tracing.graph, graphOutputs),
+    inputs: specs.map(({ path, leaf }) => ({
+      path,
+      spec: { dtype: leaf.dtype, shape: leaf.shape.map(compact) },
+    })),
+    expressions,
     used: new Set(specs.map(({ path }) => path).filter((path) => reached.has(`in/${path}`))),
     outputs: outputs.map(({ value, path }, index) => ({
       path,
@@ -103,23 +105,100 @@ export function trace(request: TraceRequest): TracedFunction {
   };
 }
 
-interface OneTrace {
-  readonly tracing: Tracing;
-  readonly table: SymbolTable;
-  readonly outputs: readonly { readonly path: string; readonly value: Value }[];
-  readonly tree: Tree<number>;
+/** Symbols and sums are compared by their text, without spaces. */
+function compact(size: number | string): number | string {
+  return typeof size === "number" ? size : parseExpression(size).text;
 }
 
-function traceOnce(request: TraceRequest, table: SymbolTable): OneTrace {
-  const tracing = new Tracing(request.name, table, request.opset);
+function expressionsOf(request: TraceRequest, specs: readonly Leaf<TensorSpec>[]): Expression[] {
+  const texts = [...specs.flatMap(({ leaf }) => leaf.shape), ...(request.sizes ?? [])].filter(
+    (size): size is string => typeof size === "string",
+  );
+  const unique = new Map(texts.map((text) => [parseExpression(text).text, parseExpression(text)]));
+  return [...unique.values()];
+}
+
+function checkSpecs(
+  { name, inputs, constants }: TraceRequest,
+  specs: readonly Leaf<TensorSpec>[],
+  weights: readonly Leaf<HostTensor>[],
+): void {
+  const complain = (what: string): never => {
+    throw new EngineError("BAD_OPTION", `[${name}] ${what}`);
+  };
+  const seen = new Set<string>();
+  for (const { path, leaf } of [...specs, ...weights]) {
+    if (seen.has(path)) complain(`two inputs or constants have the path "${path}". Rename one.`);
+    seen.add(path);
+    if (!["float32", "int32", "bool"].includes(leaf.dtype))
+      complain(`"${path}" has the type ${leaf.dtype}. Use float32, int32 or bool.`);
+    for (const size of leaf.shape)
+      if (typeof size === "number" && !(Number.isInteger(size) && size >= 0))
+        complain(`"${path}" has the size ${size}. Use whole numbers >= 0, or names.`);
+  }
+  for (const key of Object.keys(constants))
+    if (key in inputs) complain(`"${key}" is both an input and a constant. Rename one.`);
+  for (const { path, leaf } of weights) {
+    const count = leaf.shape.reduce((product, size) => product * size, 1);
+    if (leaf.data.length !== count)
+      complain(
+        `the constant "${path}" has ${leaf.data.length} numbers, its shape [${leaf.shape.join(", ")}] needs ${count}.`,
+      );
+  }
+}
+
+/**
+ * Traces with two sets of stand-ins and compares. Where they differ, a third and fourth set tell a size that is equal to
+ * a stand-in by chance from one that leaked.
+ */
+function traceTwice(
+  request: TraceRequest,
+  expressions: readonly Expression[],
+  staticSizes: readonly number[],
+): OneTrace {
+  if (expressions.length === 0) return traceOnce(request, { sizes: new Map() }, expressions);
+  const [a, b] = chooseStandIns(request.name, expressions, staticSizes, 2) as [
+    SymbolTable,
+    SymbolTable,
+  ];
+  const first = traceOnce(request, a, expressions);
+  const difference = compareTraces(first, traceOnce(request, b, expressions));
+  if (!difference) return first;
+  let spare: readonly SymbolTable[] = [];
+  try {
+    spare = chooseStandIns(request.name, expressions, staticSizes, 4).slice(2);
+  } catch {
+    // Too few primes are left for a second opinion.
+  }
+  const [c, d] = spare;
+  if (c && d) {
+    const third = traceOnce(request, c, expressions);
+    if (!compareTraces(third, traceOnce(request, d, expressions))) return third;
+  }
+  const located = traceOnce(request, a, expressions, true);
+  throw leakError(
+    request.name,
+    compareTraces(located, traceOnce(request, b, expressions)) ?? difference,
+  );
+}
+
+function traceOnce(
+  request: TraceRequest,
+  table: SymbolTable,
+  expressions: readonly Expression[],
+  locate = false,
+): OneTrace {
+  const tracing = new Tracing(request.name, table, expressions, request.opset);
+  if (locate) tracing.graph.locate = placeInFunction;
   const outputs: { path: string; value: Value }[] = [];
   const tree = traceWith(tracing, (wrap, unwrap) => {
     const feeds = mapTree(request.inputs as Tree<TensorSpec>, isSpec, ({ dtype, shape }, path) => {
-      const sizes = shape.map((size) =>
+      const dims = shape.map(compact);
+      const sizes = dims.map((size) =>
         typeof size === "number" ? size : (table.sizes.get(size) as number),
       );
-      const value = tracing.graph.input(`in/${path}`, dtype, sizes, shape);
-      shape.forEach((size, axis) => {
+      const value = tracing.graph.input(`in/${path}`, dtype, sizes, dims);
+      dims.forEach((size, axis) => {
         if (typeof size === "string") tracing.declare(size, value, axis);
       });
       return wrap(value);
@@ -159,65 +238,4 @@ export function rebuild<T>(tree: Tree<number>, leaves: readonly T[]): Tree<T> {
 
 function dimsOf(value: Value, table: SymbolTable): (number | string)[] {
   return value.shape.map((size) => describeSize(size, table));
-}
-
-/** Compares the live parts of two traces; whatever differs depends on a size in a way that the graph can't express. */
-function assertSame(name: string, a: OneTrace, b: OneTrace): void {
-  const nodesOf = (one: OneTrace) =>
-    liveNodes(
-      one.tracing.graph.nodes,
-      one.outputs.map((output) => output.value),
-    );
-  const [left, right] = [nodesOf(a), nodesOf(b)];
-  const leak = (node: Node, what: string): never => {
-    throw new EngineError(
-      "SYMBOL_LEAK",
-      `[${name}] a symbolic size (${[...a.table.sizes.keys()].join(", ")}) leaks into ${what} of the operation ${node.op} with output [${node.outputs[0] ? dimsOf(node.outputs[0], a.table).join(", ") : ""}]. Replace means over symbolic axes by sums with fed weights, slices of symbolic axes by gather, and feed positions and counts.`,
-    );
-  };
-  for (const [index, node] of left.entries()) {
-    const other = right[index];
-    if (!other || other.op !== node.op) return leak(node, "the choice of operations, here");
-    if (JSON.stringify(node.attributes) !== JSON.stringify(other.attributes))
-      leak(node, "an attribute");
-    node.inputs.forEach((input, position) => {
-      const twin = other.inputs[position];
-      if (!input || !twin) return;
-      const [x, y] = [
-        a.tracing.graph.constants.get(input.name),
-        b.tracing.graph.constants.get(twin.name),
-      ];
-      if ((x === undefined) !== (y === undefined)) leak(node, "an input");
-      if (!x || !y) {
-        if (input.name !== twin.name && !input.name.startsWith("v")) leak(node, "an input");
-        return;
-      }
-      if (x.data.length !== y.data.length) leak(node, "the size of a constant");
-      if (x.data === y.data) return;
-      for (let at = 0; at < x.data.length; at += 1)
-        if (!Object.is(x.data[at], y.data[at])) leak(node, "a constant");
-    });
-    for (const [position, output] of node.outputs.entries())
-      if (!sameFactors(output, other.outputs[position] as Value, a.table, b.table))
-        leak(node, "the shape of the result");
-  }
-  if (left.length !== right.length)
-    leak(right[left.length] as Node, "the number of operations, here");
-  for (const [index, { value }] of a.outputs.entries())
-    if (!sameFactors(value, (b.outputs[index] as { value: Value }).value, a.table, b.table))
-      throw new EngineError(
-        "SYMBOL_LEAK",
-        `[${name}] output ${a.outputs[index]?.path} has a size that is no product of symbols. Only products of symbolic dimensions can be traced.`,
-      );
-}
-
-function sameFactors(a: Value, b: Value, tableA: SymbolTable, tableB: SymbolTable): boolean {
-  return (
-    a.shape.length === b.shape.length &&
-    a.shape.every((size, axis) => {
-      const x = factorise(size, tableA);
-      const y = factorise(b.shape[axis] as number, tableB);
-      return x.factor === y.factor && x.symbols.join() === y.symbols.join();
-    })
-  );
 }

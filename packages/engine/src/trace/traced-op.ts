@@ -6,18 +6,25 @@ import type { Tracing } from "./tracing.js";
 
 export interface TracedOp<TAttributes> {
   readonly name: string;
-  /** With TensorFlow.js operations, on whichever backend is current. */
-  eager(inputs: readonly tf.Tensor[], attributes: TAttributes): tf.Tensor;
-  /** Appends ONNX nodes. */
-  trace(tracing: Tracing, inputs: readonly Value[], attributes: TAttributes): Value;
   /**
-   * Gradients with respect to the inputs, from the inputs and the output; without it the operation stops gradients.
+   * With TensorFlow.js operations, on whichever backend is current. What follows the first tensor is not returned to
+   * the caller, only handed to `gradient`.
+   */
+  eager(inputs: readonly tf.Tensor[], attributes: TAttributes): tf.Tensor | readonly tf.Tensor[];
+  /** Appends ONNX nodes; returns as many values as `eager` returns tensors. */
+  trace(
+    tracing: Tracing,
+    inputs: readonly Value[],
+    attributes: TAttributes,
+  ): Value | readonly Value[];
+  /**
+   * Gradients with respect to the inputs, from the inputs and the outputs; without it the operation stops gradients.
    * An input without a gradient gets `undefined`.
    */
   gradient?(
     dy: tf.Tensor,
     inputs: readonly tf.Tensor[],
-    output: tf.Tensor,
+    outputs: readonly tf.Tensor[],
     attributes: TAttributes,
   ): readonly (tf.Tensor | undefined)[];
 }
@@ -27,26 +34,28 @@ export function defineTracedOp<TAttributes>(
   op: TracedOp<TAttributes>,
 ): (inputs: readonly tf.Tensor[], attributes: TAttributes) => tf.Tensor {
   return (inputs, attributes) => {
-    const run = (xs: readonly tf.Tensor[]): tf.Tensor =>
-      isTracing()
-        ? emit(xs, (tracing, values) => op.trace(tracing, values, attributes))
-        : tf.tidy(() => op.eager(xs, attributes));
     const { gradient } = op;
     const differentiable = tf.customGrad(((...args: unknown[]) => {
       const save = args.pop() as (tensors: tf.Tensor[]) => void;
       const xs = args as tf.Tensor[];
-      const value = run(xs);
-      save([...xs, value]);
+      const outputs = isTracing()
+        ? emit(op.name, xs, (tracing, values) => op.trace(tracing, values, attributes))
+        : asList(tf.tidy(() => op.eager(xs, attributes) as tf.TensorContainer));
+      if (gradient) save([...xs, ...outputs]);
       return {
-        value,
+        value: outputs[0],
         gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => {
-          const inputsSaved = saved.slice(0, xs.length);
-          const given =
-            gradient?.(dy, inputsSaved, saved[xs.length] as tf.Tensor, attributes) ?? [];
-          return inputsSaved.map((x, index) => given[index] ?? tf.zerosLike(x));
+          if (!gradient) return xs.map((x) => tf.zerosLike(x));
+          const kept = saved.slice(0, xs.length);
+          const given = gradient(dy, kept, saved.slice(xs.length), attributes);
+          return kept.map((x, index) => given[index] ?? tf.zerosLike(x));
         },
       };
     }) as never);
     return differentiable(...(inputs as tf.Tensor[])) as tf.Tensor;
   };
+}
+
+function asList(result: unknown): readonly tf.Tensor[] {
+  return Array.isArray(result) ? (result as tf.Tensor[]) : [result as tf.Tensor];
 }

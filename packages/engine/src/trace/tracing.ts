@@ -1,21 +1,24 @@
 /** @file One trace in progress: the graph, its symbols, and helpers that kernels build with. */
 import { EngineError } from "../errors.js";
 import { GraphBuilder, type Value, type ValueType } from "../onnx/graph.js";
-import { factorise, type SymbolTable } from "./symbols.js";
+import { type Expression, factorise, isSum, type SymbolTable } from "./symbols.js";
 
 export class Tracing {
   readonly graph: GraphBuilder;
   readonly #sources = new Map<string, { readonly value: Value; readonly axis: number }>();
+  readonly #expressions: ReadonlyMap<string, Expression>;
 
   constructor(
     readonly name: string,
     readonly table: SymbolTable,
+    expressions: readonly Expression[],
     opset: number,
   ) {
     this.graph = new GraphBuilder(opset);
+    this.#expressions = new Map(expressions.map((expression) => [expression.text, expression]));
   }
 
-  /** Declares where the size of a symbol can be read at run time. */
+  /** Declares where the size of a symbol, or of a sum, can be read at run time. */
   declare(symbol: string, value: Value, axis: number): void {
     if (!this.#sources.has(symbol)) this.#sources.set(symbol, { value, axis });
   }
@@ -62,14 +65,55 @@ export class Tracing {
 
   #sizeOf(symbol: string): Value {
     const source = this.#sources.get(symbol);
-    if (!source) throw new Error(`internal: no input declares the symbol ${symbol}`);
-    const { value, axis } = source;
-    return this.graph.node(
-      "Shape",
-      [value],
-      { type: "int64", shape: [1] },
-      { start: axis, end: axis + 1 },
+    if (source) {
+      const { value, axis } = source;
+      return this.graph.node(
+        "Shape",
+        [value],
+        { type: "int64", shape: [1] },
+        { start: axis, end: axis + 1 },
+      );
+    }
+    const sum = this.#expressions.get(symbol);
+    if (sum && isSum(sum)) return this.#total(sum.terms, sum.offset);
+    // No input has this symbol alone: take it from a sum of which all other symbols are known.
+    for (const candidate of this.#expressions.values()) {
+      const own = candidate.terms.find((term) => term.symbol === symbol);
+      const others = candidate.terms.filter((term) => term !== own);
+      if (!own || !this.#sources.has(candidate.text)) continue;
+      if (!others.every((term) => this.#sources.has(term.symbol))) continue;
+      const flip = (sign: 1 | -1): 1 | -1 => (sign === own.sign ? -1 : 1);
+      return this.#total(
+        [
+          { symbol: candidate.text, sign: own.sign },
+          ...others.map((term) => ({ symbol: term.symbol, sign: flip(term.sign) })),
+        ],
+        -own.sign * candidate.offset,
+      );
+    }
+    throw new EngineError(
+      "BAD_OPTION",
+      `[${this.name}] no input tells the size of the symbolic dimension "${symbol}". Give an input that has it as a dimension of its own.`,
     );
+  }
+
+  #total(
+    terms: readonly { readonly symbol: string; readonly sign: 1 | -1 }[],
+    offset: number,
+  ): Value {
+    let total: Value | undefined = offset === 0 ? undefined : this.graph.ints([offset]);
+    for (const { symbol, sign } of [...terms].sort((a, b) => b.sign - a.sign)) {
+      const size = this.#sizeOf(symbol);
+      const start: Value = total ?? this.graph.ints([0]);
+      total =
+        total === undefined && sign === 1
+          ? size
+          : this.graph.node(sign === 1 ? "Add" : "Sub", [start, size], {
+              type: "int64",
+              shape: [1],
+            });
+    }
+    return total as Value;
   }
 
   cast(value: Value, type: ValueType): Value {
@@ -84,20 +128,25 @@ export class Tracing {
 
   reshape(value: Value, shape: readonly number[]): Value {
     if (sameShape(value.shape, shape)) return value;
-    return this.graph.node("Reshape", [value, this.#reshapeTarget(value, shape)], {
-      type: value.type,
-      shape,
-    });
-  }
-
-  /** Prefers 0 (copy) and -1 (infer) over computed sizes: they cost nothing at run time. */
-  #reshapeTarget(value: Value, shape: readonly number[]): Value {
-    const copied = shape.map((size, axis) => this.isSymbolic(size) && value.shape[axis] === size);
-    const open = shape.filter((size, axis) => this.isSymbolic(size) && !copied[axis]);
-    if (open.length > 1) return this.shape(shape);
-    return this.graph.ints(
-      shape.map((size, axis) => (copied[axis] ? 0 : this.isSymbolic(size) ? -1 : size)),
-    );
+    // Prefers 0 (copy) or -1 (infer) over computed sizes: they cost nothing at run time. Never both in one shape:
+    // where a copied size is 0, such as the past length of a first token, nothing can be inferred.
+    const symbolic = shape.map((size) => this.isSymbolic(size));
+    const copied = shape.map((size, axis) => symbolic[axis] && value.shape[axis] === size);
+    const isCopy = symbolic.every((is, axis) => is === copied[axis]);
+    const isInferable = symbolic.filter(Boolean).length === 1 && !shape.includes(0);
+    const output = { type: value.type, shape };
+    if ((isCopy && !shape.includes(0)) || isInferable)
+      return this.graph.node(
+        "Reshape",
+        [
+          value,
+          this.graph.ints(
+            shape.map((size, axis) => (symbolic[axis] ? (isInferable ? -1 : 0) : size)),
+          ),
+        ],
+        output,
+      );
+    return this.graph.node("Reshape", [value, this.shape(shape)], output, { allowzero: 1 });
   }
 
   transpose(value: Value, perm: readonly number[]): Value {

@@ -1,6 +1,6 @@
 /** @file Elementwise kernels: arithmetic, comparisons, logic, activations and casts. */
 import type { Value, ValueType } from "../../onnx/graph.js";
-import type { Tracing } from "../tracing.js";
+import { broadcastShape, type Tracing } from "../tracing.js";
 import type { KernelCall, KernelTable, TraceKernel } from "./kernel.js";
 
 const unary =
@@ -83,7 +83,7 @@ const squaredDifference: TraceKernel = ({ t, input }) => {
   return t.binary("Mul", difference, difference);
 };
 
-const isFinite: TraceKernel = ({ t, input }) => {
+const finite: TraceKernel = ({ t, input }) => {
   const x = input("x");
   // x - x is 0 for finite numbers and NaN for all others.
   return t.unary("Not", t.unary("IsNaN", t.binary("Sub", x, x), "bool"), "bool");
@@ -135,6 +135,24 @@ const select: TraceKernel = ({ t, input }: KernelCall) => {
   return where(t, t.cast(shaped, "bool"), a, b, a.shape);
 };
 
+/** The angle of the point (b, a), from the arc tangent of the quotient and the quadrant. */
+const atan2: TraceKernel = ({ t, input }) => {
+  const [y, x] = [input("a"), input("b")];
+  const zero = number(t, x, 0);
+  const shape = broadcastShape(y.shape, x.shape);
+  const principal = t.unary("Atan", t.binary("Div", y, x)); // also right for x = 0 where y is not
+  const isLeft = t.binary("Less", x, zero, "bool");
+  const isBelow = t.binary("Less", y, zero, "bool");
+  const turn = where(t, isBelow, number(t, x, -Math.PI), number(t, x, Math.PI), isBelow.shape);
+  const turned = where(t, isLeft, t.binary("Add", principal, turn), principal, shape);
+  const isOrigin = t.binary(
+    "And",
+    t.binary("Equal", x, zero, "bool"),
+    t.binary("Equal", y, zero, "bool"),
+  );
+  return where(t, isOrigin, t.expand(zero, shape), turned, shape);
+};
+
 const identity: TraceKernel = ({ input }) => input("x");
 
 export const elementwise: KernelTable = {
@@ -146,7 +164,9 @@ export const elementwise: KernelTable = {
   Asin: unary("Asin"),
   Asinh: unary("Asinh"),
   Atan: unary("Atan"),
+  Atan2: atan2,
   Atanh: unary("Atanh"),
+  BitwiseAnd: binary("BitwiseAnd"),
   Cast: cast,
   Ceil: unary("Ceil"),
   ClipByValue: clip,
@@ -173,7 +193,7 @@ export const elementwise: KernelTable = {
   Greater: compare("Greater"),
   GreaterEqual: compare("GreaterOrEqual"),
   Identity: identity,
-  IsFinite: isFinite,
+  IsFinite: finite,
   IsInf: ({ t, input }) => t.unary("IsInf", input("x"), "bool"),
   IsNan: ({ t, input }) => t.unary("IsNaN", input("x"), "bool"),
   LeakyRelu: leakyRelu,
@@ -184,6 +204,7 @@ export const elementwise: KernelTable = {
   LogicalAnd: compare("And"),
   LogicalNot: ({ t, input }) => t.unary("Not", input("x"), "bool"),
   LogicalOr: compare("Or"),
+  LogicalXor: compare("Xor"),
   Maximum: binary("Max"),
   Minimum: binary("Min"),
   Mod: mod,

@@ -4,6 +4,8 @@ import type { Tracing } from "../tracing.js";
 
 export interface KernelCall {
   readonly t: Tracing;
+  /** Whether an optional input was given. */
+  has(name: string): boolean;
   /** The graph's value of a named input. */
   input(name: string): Value;
   /** All inputs, for kernels that take a list. */

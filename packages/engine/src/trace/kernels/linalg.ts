@@ -1,4 +1,5 @@
 /** @file Matrix products, reductions, softmax and scans. */
+import { EngineError } from "../../errors.js";
 import type { Value } from "../../onnx/graph.js";
 import { broadcastShape, type Tracing } from "../tracing.js";
 import { axesOf, type KernelTable, type TraceKernel } from "./kernel.js";
@@ -106,7 +107,49 @@ const topK: TraceKernel = ({ t, input, attrs }) => {
   return [values as Value, t.cast(indices as Value, "int32")];
 };
 
+const ACTIVATIONS: Readonly<Record<string, string>> = {
+  linear: "",
+  relu: "Relu",
+  elu: "Elu",
+  sigmoid: "Sigmoid",
+};
+
+/** `tf.fused.matMul`. */
+const fusedMatMul: TraceKernel = ({ t, has, input, attrs }) => {
+  const product = matMul(
+    t,
+    input("a"),
+    input("b"),
+    attrs.transposeA === true,
+    attrs.transposeB === true,
+  );
+  const sum = has("bias") ? t.binary("Add", product, input("bias")) : product;
+  const op = ACTIVATIONS[attrs.activation as string];
+  if (op === undefined)
+    throw new EngineError(
+      "UNMAPPED_KERNEL",
+      `[${t.name}] the TensorFlow.js kernel _FusedMatMul with the activation ${attrs.activation} has no mapping to ONNX. Apply the activation in a call of its own.`,
+    );
+  return op === "" ? sum : t.unary(op, sum);
+};
+
+const einsum: TraceKernel = ({ t, inputs, attrs }) => {
+  const values = inputs();
+  const equation = (attrs.equation as string).replace(/\s+/g, "");
+  const [left = "", right = ""] = equation.split("->");
+  const sizes = new Map<string, number>();
+  left.split(",").forEach((letters, place) => {
+    [...letters].forEach((letter, axis) => {
+      sizes.set(letter, values[place]?.shape[axis] as number);
+    });
+  });
+  const shape = [...right].map((letter) => sizes.get(letter) as number);
+  return t.graph.node("Einsum", values, { type: "float32", shape }, { equation });
+};
+
 export const linalg: KernelTable = {
+  _FusedMatMul: fusedMatMul,
+  Einsum: einsum,
   All: reduceBool("ReduceMin"),
   Any: reduceBool("ReduceMax"),
   ArgMax: argReduce("ArgMax"),

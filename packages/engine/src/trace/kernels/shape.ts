@@ -25,12 +25,7 @@ export function slice(
   });
   return t.graph.node(
     "Slice",
-    [
-      x,
-      t.graph.ints(axes.map((axis) => begin[axis] as number)),
-      t.graph.ints(ends),
-      t.graph.ints(axes),
-    ],
+    [x, t.shape(axes.map((axis) => begin[axis] as number)), t.shape(ends), t.graph.ints(axes)],
     { type: x.type, shape: size },
   );
 }
@@ -87,11 +82,22 @@ const gather: TraceKernel = ({ t, input, attrs }) => {
   const x = input("x");
   const indices = t.cast(input("indices"), "int32");
   const [axis] = axesOf([attrs.axis ?? 0], x.shape.length);
-  if (((attrs.batchDims as number | undefined) ?? 0) !== 0)
-    throw new EngineError(
-      "UNMAPPED_KERNEL",
-      `[${t.name}] tf.gather with batchDims has no mapping to ONNX. Use a product with tf.oneHot.`,
+  const batchDims = (attrs.batchDims as number | undefined) ?? 0;
+  if (batchDims !== 0) {
+    if (batchDims !== axis)
+      throw new EngineError(
+        "UNMAPPED_KERNEL",
+        `[${t.name}] the TensorFlow.js kernel GatherV2 with batchDims ${batchDims} and axis ${axis} has no mapping to ONNX. Make them equal, or use a product with tf.oneHot.`,
+      );
+    const pointers = t.cast(unsqueeze(t, indices, indices.shape.length), "int64");
+    const rows = [...indices.shape, ...x.shape.slice(axis + 1)];
+    return t.graph.node(
+      "GatherND",
+      [x, pointers],
+      { type: x.type, shape: rows },
+      { batch_dims: batchDims },
     );
+  }
   const shape = [
     ...x.shape.slice(0, axis),
     ...indices.shape,
@@ -179,13 +185,78 @@ const pad: TraceKernel = ({ t, input, attrs }) => {
     const [before, after] = paddings[axis] as [number, number];
     return size + before + after;
   });
-  const pads = [...paddings.map(([before]) => before), ...paddings.map(([, after]) => after)];
   const fill = t.graph.scalar(x.type as "float32", (attrs.constantValue as number) ?? 0);
   return t.graph.node(
     "Pad",
-    [x, t.graph.ints(pads), fill],
+    [x, padAmounts(t, x, paddings, shape), fill],
     { type: x.type, shape },
     { mode: "constant" },
+  );
+};
+
+/**
+ * How much to pad, all begins and then all ends. Where a static size is padded up to a symbolic one (the gradient of a
+ * slice of one token pads it by `length - 1`), the amount is what is missing.
+ */
+function padAmounts(
+  t: Tracing,
+  x: Value,
+  paddings: readonly (readonly [number, number])[],
+  shape: readonly number[],
+): Value {
+  const isOpen = x.shape.map(
+    (size, axis) => t.isSymbolic(shape[axis] as number) && !t.isSymbolic(size),
+  );
+  const begins = paddings.map(([before]) => before);
+  if (!isOpen.includes(true))
+    return t.graph.ints([...begins, ...paddings.map(([, after]) => after)]);
+  const ends = paddings.map(([before, after], axis) =>
+    isOpen[axis]
+      ? t.graph.node(
+          "Sub",
+          [t.size(shape[axis] as number), t.graph.ints([before + (x.shape[axis] as number)])],
+          { type: "int64", shape: [1] },
+        )
+      : t.graph.ints([after]),
+  );
+  return t.graph.node(
+    "Concat",
+    [t.graph.ints(begins), ...ends],
+    { type: "int64", shape: [2 * shape.length] },
+    { axis: 0 },
+  );
+}
+
+const mirrorPad: TraceKernel = ({ t, input, attrs }) => {
+  const x = input("x");
+  const paddings = attrs.paddings as [number, number][];
+  if (attrs.mode !== "reflect")
+    throw new EngineError(
+      "UNMAPPED_KERNEL",
+      `[${t.name}] the TensorFlow.js kernel MirrorPad with the mode ${attrs.mode} has no mapping to ONNX. Use "reflect", or tf.concat.`,
+    );
+  const shape = x.shape.map((size, axis) => {
+    const [before, after] = paddings[axis] as [number, number];
+    return size + before + after;
+  });
+  const pads = [...paddings.map(([before]) => before), ...paddings.map(([, after]) => after)];
+  return t.graph.node("Pad", [x, t.graph.ints(pads)], { type: x.type, shape }, { mode: "reflect" });
+};
+
+const reverse: TraceKernel = ({ t, input, attrs }) => {
+  const x = input("x");
+  const axes = axesOf(attrs.dims, x.shape.length);
+  if (axes.length === 0) return x;
+  return t.graph.node(
+    "Slice",
+    [
+      x,
+      t.graph.ints(axes.map(() => -1)),
+      t.graph.ints(axes.map(() => -TO_END)),
+      t.graph.ints(axes),
+      t.graph.ints(axes.map(() => -1)),
+    ],
+    { type: x.type, shape: x.shape },
   );
 };
 
@@ -289,6 +360,7 @@ export const shape: KernelTable = {
   GatherNd: gatherNd,
   GatherV2: gather,
   LinSpace: linSpace,
+  MirrorPad: mirrorPad,
   OneHot: oneHot,
   Pack: pack,
   PadV2: pad,
@@ -301,6 +373,7 @@ export const shape: KernelTable = {
       tf.util.inferFromImplicitShape(wanted, tf.util.sizeFromShape([...x.shape])),
     );
   },
+  Reverse: reverse,
   Slice: sliceKernel,
   SplitV: split,
   StridedSlice: stridedSlice,
