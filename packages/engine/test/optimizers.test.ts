@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import * as tf from "@tensorflow/tfjs";
 import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
+import { createEngine } from "../src/engine.js";
 import { adamw, decaysByDefault } from "../src/optimizers/adamw.js";
 import { clipByGlobalNorm } from "../src/optimizers/clip.js";
 import { linearSchedule } from "../src/optimizers/schedule.js";
-import type { TensorParams } from "../src/types.js";
+import type { HostTensor, TensorParams, TensorSpec } from "../src/types.js";
 import { quietCpu } from "./quiet-cpu.js";
 
 type Values = Record<string, number[]>;
@@ -37,6 +38,17 @@ interface Golden {
 const golden: Golden = JSON.parse(
   readFileSync(new URL("./golden/adamw.json", import.meta.url), "utf8"),
 );
+
+interface StepInputs {
+  params: TensorParams;
+  gradients: TensorParams;
+  m: TensorParams;
+  v: TensorParams;
+  index: tf.Scalar;
+}
+
+type HostRecord = Record<string, HostTensor>;
+type Updated = { norm: HostTensor; params: HostRecord; state: { m: HostRecord; v: HostRecord } };
 
 const toTensors = (values: Values): TensorParams =>
   Object.fromEntries(
@@ -81,6 +93,62 @@ describe("adamw", () => {
         ({ params, state } = next);
       }
     });
+  });
+
+  it("follows PyTorch when compiled", async () => {
+    const engine = await createEngine({ threads: 1 });
+    const { options } = golden;
+    const tensors = Object.fromEntries(
+      Object.entries(golden.shapes).map(([path, shape]) => [path, { dtype: "float32", shape }]),
+    ) as Record<string, TensorSpec>;
+    const update = engine.compile(
+      ({ params, gradients, m, v, index }: StepInputs) => {
+        const clipped = clipByGlobalNorm(gradients, options.maxNorm);
+        const factor = linearSchedule({ step: index, ...options });
+        const learningRate = tf.mul(factor, options.baseRate) as tf.Scalar;
+        const step = tf.add(index, 1) as tf.Scalar;
+        const { gradients: scaled, norm } = clipped;
+        return {
+          norm,
+          ...adamw({ ...options, params, gradients: scaled, state: { m, v }, learningRate, step }),
+        };
+      },
+      {
+        name: "update",
+        inputs: {
+          params: tensors,
+          gradients: tensors,
+          m: tensors,
+          v: tensors,
+          index: { dtype: "float32", shape: [] },
+        },
+      },
+    );
+    const toHost = (values: Values) =>
+      Object.fromEntries(
+        Object.entries(values).map(([path, data]) => [
+          path,
+          { dtype: "float32", shape: golden.shapes[path]!, data: Float32Array.from(data) },
+        ]),
+      ) as Record<string, HostTensor>;
+    const zeros = Object.fromEntries(
+      Object.entries(golden.initial).map(([path, data]) => [path, data.map(() => 0)]),
+    );
+    let before = { params: toHost(golden.initial), m: toHost(zeros), v: toHost(zeros) };
+    for (const [index, step] of golden.steps.entries()) {
+      const { params, state, norm } = await update.run<Updated>({
+        ...before,
+        gradients: toHost(step.gradients),
+        index: { dtype: "float32", shape: [], data: Float32Array.of(index) },
+      });
+      expect(norm.data).toBeAllclose([step.norm], { rtol: 1e-6 });
+      for (const path of Object.keys(golden.shapes)) {
+        expect(params[path]!.data).toBeAllclose(step.params[path]!, { rtol: 2e-6, atol: 1e-7 });
+        expect(state.v[path]!.data).toBeAllclose(step.v[path]!, { rtol: 2e-6, atol: 0 });
+      }
+      before = { params, ...state };
+    }
+    await engine.dispose();
   });
 
   it("keeps its bias correction exact to float32 from the first step to the millionth", () => {

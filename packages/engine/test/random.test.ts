@@ -1,124 +1,263 @@
+/** @file Random numbers inside tensor functions: equal bits in every runtime, gradients, statistics. */
 import * as tf from "@tensorflow/tfjs";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createEngine, dropout, type Engine, type HostTensor, uniform } from "../src/index.js";
-import { quietCpu } from "./quiet-cpu.js";
-
-let compiled: Engine;
-let eager: Engine;
-beforeAll(async () => {
-  await quietCpu();
-  compiled = await createEngine({ threads: 2 });
-  eager = await createEngine({ runtime: "eager", backend: "cpu" });
-});
-afterAll(() => compiled.dispose());
+import { useBackend } from "../src/backends.js";
+import { createEngine } from "../src/engine.js";
+import { valueAndGrads } from "../src/gradients.js";
+import { dropout, uniform } from "../src/random.js";
+import { stopGradient } from "../src/stop-gradient.js";
+import type { Engine, HostTensor, Runtime } from "../src/types.js";
 
 const seedOf = (a: number, b: number): HostTensor => ({
   dtype: "int32",
   shape: [2],
-  data: new Int32Array([a, b]),
+  data: Int32Array.of(a, b),
 });
-const ones = (shape: number[]): HostTensor => ({
+
+const RATE = 0.1;
+type Inputs = { x: tf.Tensor; seed: tf.Tensor1D };
+
+/** Everything this file offers, on `x` of any batch and length. */
+const draw = ({ x, seed }: Inputs) => {
+  const [batch, length] = x.shape as [number, number, number];
+  const { loss, gradients } = valueAndGrads(
+    (params) => {
+      const dropped = dropout(params.x!, { rate: RATE, seed, site: 3 });
+      return tf.sum(tf.mul(dropped, stopGradient(dropped))) as tf.Scalar;
+    },
+    { x },
+  );
+  return {
+    numbers: uniform(x, { seed, site: 3 }),
+    square: uniform([batch, 2, length, length], { seed, site: 2 ** 33 + 1 }),
+    vector: uniform([length], { seed, site: 0 }),
+    dropped: dropout(x, { rate: RATE, seed, site: 3 }),
+    gradient: gradients.x!,
+    loss,
+  };
+};
+
+type Drawn = Record<"numbers" | "square" | "vector" | "dropped" | "gradient" | "loss", HostTensor>;
+
+const engines: Engine[] = [];
+const engineFor = async (runtime: Runtime) => {
+  const engine = await createEngine({ runtime, threads: 2 });
+  engines.push(engine);
+  return engine.compile(draw, {
+    name: "draw",
+    inputs: {
+      x: { dtype: "float32", shape: ["batch", "length", 6] },
+      seed: { dtype: "int32", shape: [2] },
+    },
+  });
+};
+
+const input = (shape: number[]): HostTensor => ({
   dtype: "float32",
   shape,
-  data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(1),
+  data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, n) => Math.cos(n)),
 });
-const specs = {
-  x: { dtype: "float32", shape: ["batch", "length", 64] },
-  seed: { dtype: "int32", shape: [2] },
-} as const;
 
-function program(engine: Engine, rate: number, site = 3) {
-  return engine.compile(
-    ({ x, seed }: { x: tf.Tensor3D; seed: tf.Tensor1D }) => ({
-      dropped: dropout(x, { rate, seed, site }),
-      noise: uniform(x, { seed, site }),
-    }),
-    { name: "random", inputs: specs },
-  );
-}
-type Out = { dropped: HostTensor; noise: HostTensor };
+beforeAll(async () => {
+  await useBackend("cpu");
+});
 
-describe("dropout and uniform", () => {
-  it("give the same bits compiled and eager", async () => {
-    for (const [a, b] of [
-      [1, 2],
-      [-5, 2 ** 31 - 1],
+afterAll(async () => {
+  for (const engine of engines) await engine.dispose();
+});
+
+describe("in every runtime", () => {
+  it("draws the same bits, at sizes other than those traced", async () => {
+    const functions = [await engineFor("eager")];
+    for (const runtime of ["onnxruntime-node", "onnxruntime-web"] as const) {
+      functions.push(await engineFor(runtime));
+    }
+    for (const [shape, seed] of [
+      [[3, 5, 6], seedOf(0, 0)],
+      [[1, 1, 6], seedOf(-5, 2 ** 31 - 1)],
+      [[7, 64, 6], seedOf(123_456_789, -(2 ** 31))],
     ] as const) {
-      const inputs = { x: ones([3, 7, 64]), seed: seedOf(a, b) };
-      const left = await program(compiled, 0.1).run<Out>(inputs);
-      const right = await program(eager, 0.1).run<Out>(inputs);
-      expect(left.dropped.data).toEqual(right.dropped.data);
-      expect(left.noise.data).toEqual(right.noise.data);
+      const [expected, ...others] = await Promise.all(
+        functions.map((fn) => fn.run<Drawn>({ x: input([...shape]), seed })),
+      );
+      for (const other of others) {
+        for (const key of ["numbers", "square", "vector", "dropped"] as const) {
+          expect(other[key].shape).toEqual(expected![key].shape);
+          expect(other[key].data).toEqual(expected![key].data);
+        }
+        expect(other.gradient.data).toBeAllclose(expected!.gradient.data as Float32Array);
+      }
     }
   });
 
-  it("drop the stated share and keep the mean, at every row and column", async () => {
-    const rate = 0.1;
-    const [B, S, H] = [64, 64, 64];
-    const { dropped } = await program(compiled, rate).run<Out>({
-      x: ones([B, S, H]),
-      seed: seedOf(11, 12),
-    });
-    const data = dropped.data as Float32Array;
-    const share = data.filter((value) => value === 0).length / data.length;
-    expect(Math.abs(share - rate)).toBeLessThan(5 * Math.sqrt((rate * (1 - rate)) / data.length));
-    let worst = 0;
-    for (let column = 0; column < H; column += 1) {
-      let zeros = 0;
-      for (let row = 0; row < B * S; row += 1) if (data[row * H + column] === 0) zeros += 1;
-      worst = Math.max(worst, Math.abs(zeros / (B * S) - rate));
-    }
-    expect(worst).toBeLessThan(5 * Math.sqrt((rate * (1 - rate)) / (B * S)));
+  it("draws the same bits on the wasm backend", async () => {
+    const run = () => tf.tidy(() => uniform([4, 3], { seed: seed(4, 2), site: 1 }).dataSync());
+    const expected = run();
+    await useBackend("wasm");
+    expect(run()).toEqual(expected);
+    await useBackend("cpu");
   });
 
-  it("are independent between neighbours, rows, sites and steps", async () => {
-    const rate = 0.3;
-    const sample = async (a: number, site: number) =>
-      (await program(compiled, rate, site).run<Out>({ x: ones([32, 32, 64]), seed: seedOf(a, 5) }))
-        .dropped.data as Float32Array;
-    const base = await sample(1, 3);
-    const pairs: [string, Float32Array, Float32Array][] = [
-      ["neighbour in the row", base.subarray(0, -1), base.subarray(1)],
-      ["neighbour in the column", base.subarray(0, -64), base.subarray(64)],
-      ["other site", base, await sample(1, 4)],
-      ["next step", base, await sample(2, 3)],
-    ];
-    for (const [name, a, b] of pairs) {
-      let both = 0;
-      for (let index = 0; index < a.length; index += 1)
-        if (a[index] === 0 && b[index] === 0) both += 1;
-      const expected = rate * rate;
-      const deviation = Math.abs(both / a.length - expected);
-      expect(deviation, name).toBeLessThan(5 * Math.sqrt((expected * (1 - expected)) / a.length));
-    }
-  });
-
-  it("uniform fills its bins evenly (chi-square)", async () => {
-    const { noise } = await program(compiled, 0.1).run<Out>({
-      x: ones([16, 64, 64]),
-      seed: seedOf(9, 9),
-    });
-    const bins = new Float64Array(256);
-    for (const value of noise.data as Float32Array) {
-      expect(value >= 0 && value < 1).toBe(true);
-      bins[Math.floor(value * 256)] = (bins[Math.floor(value * 256)] as number) + 1;
-    }
-    const mean = noise.data.length / 256;
-    const chi = bins.reduce((sum, count) => sum + (count - mean) ** 2 / mean, 0);
-    // 255 degrees of freedom: mean 255, standard deviation 22.6.
-    expect(chi).toBeGreaterThan(255 - 5 * 22.6);
-    expect(chi).toBeLessThan(255 + 5 * 22.6);
-  });
-
-  it("passes gradients through what was kept", async () => {
-    const f = compiled.compile(
-      ({ x, seed }: { x: tf.Tensor; seed: tf.Tensor1D }) =>
-        tf.grad((t) => tf.sum(dropout(t, { rate: 0.5, seed, site: 1 })))(x),
-      { name: "grad", inputs: specs },
-    );
-    const inputs = { x: ones([2, 3, 64]), seed: seedOf(1, 2) };
-    const gradient = await f.run<HostTensor>(inputs);
-    const { dropped } = await program(compiled, 0.5, 1).run<Out>(inputs);
-    expect(gradient.data).toEqual(dropped.data);
+  it("keeps its numbers from one release to the next", () => {
+    const numbers = tf.tidy(() => uniform([2, 2], { seed: seed(1, 2), site: 3 }).dataSync());
+    expect([...numbers]).toEqual([
+      0.9161537289619446, 0.9899101853370667, 0.8702748417854309, 0.18184274435043335,
+    ]);
   });
 });
+
+describe("dropout", () => {
+  it("drops exactly where uniform is below the rate, and scales the rest", () => {
+    const rates = fc.double({ min: 0, max: 0.999, noNaN: true });
+    fc.assert(
+      fc.property(rates, fc.integer(), fc.nat(), (rate, step, site) => {
+        tf.tidy(() => {
+          const x = tf.ones([16, 8]);
+          const kept = dropout(x, { rate, seed: seed(9, step), site }).dataSync();
+          const numbers = uniform(x, { seed: seed(9, step), site }).dataSync();
+          const expected = numbers.map((u) => (u < rate ? 0 : 1 / (1 - rate)));
+          expect(kept).toBeAllclose(expected, { rtol: 1e-6 });
+        });
+      }),
+    );
+  });
+
+  it("uses the forward mask in its gradient", () => {
+    tf.tidy(() => {
+      const options = { rate: 0.3, seed: seed(1, 1), site: 0 };
+      const x = tf.ones([40, 10]);
+      const gradient = tf.grad((t) => tf.sum(dropout(t, options)))(x);
+      expect(gradient.dataSync()).toEqual(dropout(x, options).dataSync());
+    });
+  });
+
+  it("refuses a rate of 1, a seed of another type and a site that is no whole number", () => {
+    tf.tidy(() => {
+      const x = tf.ones([2]);
+      const good = { rate: 0.5, seed: seed(1, 1), site: 0 };
+      expect(() => dropout(x, { ...good, rate: 1 })).toThrow(/rate must be in \[0, 1\), got 1/);
+      expect(() => dropout(x, { ...good, seed: tf.tensor1d([1, 2]) })).toThrow(/got float32 \[2\]/);
+      expect(() => dropout(x, { ...good, site: 0.5 })).toThrow(
+        /site must be a whole number, got 0.5/,
+      );
+    });
+  });
+});
+
+describe("stopGradient", () => {
+  it("passes the value and no gradient", () => {
+    tf.tidy(() => {
+      const x = tf.tensor1d([1, -2, 3]);
+      const gradient = tf.grad((t) => tf.sum(tf.mul(stopGradient(t), t)))(x);
+      expect(gradient.dataSync()).toEqual(x.dataSync());
+    });
+  });
+});
+
+/**
+ * Statistics over many masks, as scores that are about standard normal under ideal randomness: over 32 masks their mean
+ * must lie within 4.5 standard errors of 0, which an ideal generator misses once in 10^5. A matrix whose rows and columns are
+ * merely added instead of multiplied fails the rectangle and row-pair scores by hundreds.
+ */
+describe("statistics", () => {
+  const rows = 256;
+  const columns = 128;
+  const n = rows * columns;
+  const masks = 32;
+
+  /** Standardised masks: mean 0 and variance 1 under the ideal. */
+  const maskOf = (rate: number, step: number, site: number) => {
+    const sd = Math.sqrt(rate * (1 - rate));
+    const numbers = tf.tidy(() =>
+      uniform([rows, columns], { seed: seed(0, step), site }).dataSync(),
+    );
+    return Float64Array.from(numbers, (u) => ((u < rate ? 1 : 0) - rate) / sd);
+  };
+  const score = (values: readonly number[]) => {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return mean * Math.sqrt(values.length);
+  };
+  const product = (mask: Float64Array, other: Float64Array, offset: number) => {
+    let sum = 0;
+    for (let index = 0; index + offset < n; index += 1)
+      sum += mask[index]! * other[index + offset]!;
+    return sum / Math.sqrt(n - offset);
+  };
+  const excess = (sums: Float64Array, size: number) => {
+    const total = sums.reduce((sum, value) => sum + (value * value) / size, 0);
+    return (total - sums.length) / Math.sqrt(2 * sums.length);
+  };
+
+  it.each([0.1, 0.5])("of masks with rate %f are those of independent draws", (rate) => {
+    const scores: Record<string, number[]> = {};
+    const add = (name: string, value: number) => {
+      scores[name] ??= [];
+      scores[name].push(value);
+    };
+    for (let step = 0; step < masks; step += 1) {
+      const mask = maskOf(rate, step, 0);
+      const sums = { rows: new Float64Array(rows), columns: new Float64Array(columns) };
+      for (let index = 0; index < n; index += 1) {
+        sums.rows[Math.floor(index / columns)]! += mask[index]!;
+        sums.columns[index % columns]! += mask[index]!;
+      }
+      add("mean", mask.reduce((sum, value) => sum + value, 0) / Math.sqrt(n));
+      add("variance of row sums", excess(sums.rows, columns));
+      add("variance of column sums", excess(sums.columns, rows));
+      add("next column", product(mask, mask, 1));
+      add("next row", product(mask, mask, columns));
+      add("next diagonal", product(mask, mask, columns + 1));
+      add("next site", product(mask, maskOf(rate, step, 1), 0));
+      add("next step", product(mask, maskOf(rate, step + 1, 0), 0));
+      const rectangles = new Float64Array(n);
+      const triples = new Float64Array(n);
+      for (let index = 0; index + columns + 1 < n; index += 1) {
+        triples[index] = mask[index]! * mask[index + 1]! * mask[index + columns]!;
+        rectangles[index] = triples[index]! * mask[index + columns + 1]!;
+      }
+      add("triples", triples.reduce((sum, value) => sum + value, 0) / Math.sqrt(n));
+      add("rectangles", rectangles.reduce((sum, value) => sum + value, 0) / Math.sqrt(n));
+      const pairs = new Float64Array(rows);
+      for (let row = 0; row < rows; row += 1) {
+        const other = (row + 37) % rows;
+        for (let column = 0; column < columns; column += 1) {
+          pairs[row]! += mask[row * columns + column]! * mask[other * columns + column]!;
+        }
+      }
+      add("row pairs", excess(pairs, columns));
+    }
+    for (const [name, values] of Object.entries(scores)) {
+      expect(Math.abs(score(values)), name).toBeLessThan(4.5);
+      // A score that hardly varies would hide a defect that changes sign from mask to mask.
+      const power = values.reduce((sum, value) => sum + value * value, 0) / masks;
+      expect(power, name).toBeGreaterThan(0.3);
+      expect(power, name).toBeLessThan(2.5);
+    }
+  });
+
+  it("of numbers are uniform, over positions, over steps, over seeds and over sites", () => {
+    const many = 16_384;
+    const first = (a: number, b: number, site: number) =>
+      tf.tidy(() => uniform([1], { seed: seed(a, b), site }).dataSync()[0]!);
+    const samples: Record<string, ArrayLike<number>> = {
+      positions: tf.tidy(() => uniform([256, 64], { seed: seed(1, 1), site: 1 }).dataSync()),
+      steps: Array.from({ length: many }, (_, step) => first(1, step, 1)),
+      seeds: Array.from({ length: many }, (_, run) => first(run, 1, 1)),
+      sites: Array.from({ length: many }, (_, site) => first(1, 1, site)),
+    };
+    for (const [name, numbers] of Object.entries(samples)) {
+      const cells = 128;
+      const counts = new Float64Array(cells);
+      for (let index = 0; index < many; index += 1)
+        counts[Math.floor(numbers[index]! * cells)]! += 1;
+      const expected = many / cells;
+      const chi2 = counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+      expect(Math.abs((chi2 - cells + 1) / Math.sqrt(2 * (cells - 1))), name).toBeLessThan(4);
+    }
+  });
+});
+
+function seed(a: number, b: number): tf.Tensor1D {
+  return tf.tensor1d([a, b], "int32");
+}

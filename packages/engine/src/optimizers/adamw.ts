@@ -5,11 +5,11 @@
 import * as tf from "@tensorflow/tfjs";
 import type { TensorParams } from "../types.js";
 
-/** First and second moment of each parameter's gradient. */
-export interface AdamWState {
+/** First and second moment of each parameter's gradient; a type, since an interface is no tree of tensors. */
+export type AdamWState = {
   readonly m: TensorParams;
   readonly v: TensorParams;
-}
+};
 
 export interface AdamWInputs {
   readonly params: TensorParams;
