@@ -183,24 +183,25 @@ async function load(specifier: string, url: string): Promise<Record<string, unkn
 }
 
 function checkFactory(specifier: string, module: Record<string, unknown>): AnyExitStrategyFactory {
-  const factory = module.default as Partial<AnyExitStrategyFactory> | undefined;
+  const factory: unknown = module.default;
   if (factory === undefined)
     throw new ExitStrategyError(
       "BAD_DEFINITION",
       specifier,
       `has no default export (it exports ${Object.keys(module).join(", ") || "nothing"}). Write \`export default defineExitStrategy({ … })\`.`,
     );
+  const { strategyName, definition, apiVersion } = (factory ?? {}) as Record<string, unknown>;
   if (
     typeof factory !== "function" ||
-    typeof factory.strategyName !== "string" ||
-    typeof factory.definition !== "object"
+    typeof strategyName !== "string" ||
+    typeof definition !== "object"
   )
     throw new ExitStrategyError(
       "BAD_DEFINITION",
       specifier,
       `the default export must be what defineExitStrategy returned, got ${show(factory)}. Export the factory, not a configured strategy.`,
     );
-  checkApiVersion(specifier, factory.apiVersion);
+  checkApiVersion(specifier, apiVersion);
   return factory as AnyExitStrategyFactory;
 }
 

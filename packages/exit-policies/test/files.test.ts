@@ -48,7 +48,7 @@ const linear = defineExitStrategy({
     };
   },
   observe: ({ pooled }, { params }) =>
-    tf.squeeze(
+    tf.squeeze<tf.Tensor1D>(
       tf.add(tf.matMul(pooled, params["probe.weight"] as tf.Tensor2D), params["probe.bias"]),
       [1],
     ),

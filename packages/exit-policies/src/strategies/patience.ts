@@ -31,7 +31,7 @@ export const patience = defineExitStrategy({
     direction: "lower-is-faster",
   },
   observe({ logits }, { site }) {
-    if (site.task === "regression") return tf.squeeze(logits, [1]); // [B]
+    if (site.task === "regression") return tf.squeeze<tf.Tensor1D>(logits, [1]); // [B]
     const label = tf.cast(tf.argMax(logits, 1), "float32");
     // Adds zero, or NaN where the arg max of a NaN would pass for an answer.
     return tf.add(label, tf.mul(tf.sum(logits, 1), 0)) as tf.Tensor1D;
@@ -56,7 +56,8 @@ export const patience = defineExitStrategy({
         ? tf.less(tf.abs(tf.sub(now, last)), options.tolerance)
         : tf.equal(now, last);
     const agrees = tf.logicalAnd(same, tf.greaterEqual(agreements, 0));
-    const count = tf.where(agrees, tf.add(agreements, 1), tf.zerosLike(agreements));
+    const more = tf.add<tf.Tensor1D>(agreements, 1);
+    const count = tf.where(agrees, more, tf.zerosLike(agreements));
     const isNumber = tf.equal(now, now);
     return {
       exit: tf.logicalAnd(isNumber, tf.equal(count, options.patience)),

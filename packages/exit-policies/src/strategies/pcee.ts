@@ -29,7 +29,7 @@ export const pcee = defineExitStrategy({
     direction: "higher-is-faster",
   },
   // With a single class this is 0 / 0, and NaN never exits.
-  observe: ({ logits }) => tf.div(entropyOf(logits), Math.log(logits.shape[1])), // [B]
+  observe: ({ logits }) => tf.div<tf.Tensor1D>(entropyOf(logits), Math.log(logits.shape[1])), // [B]
   start: () => ({ streak: 0 }),
   decide(observed, state, { options }) {
     const now = observed[0] as number;

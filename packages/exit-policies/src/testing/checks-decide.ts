@@ -3,7 +3,14 @@ import * as tf from "@tensorflow/tfjs";
 import { isPromise, withOptions } from "../define.js";
 import type { ExitRecord } from "../record.js";
 import { replay } from "../replay.js";
-import type { DecideContext, ExitStrategy, ModelShape, RowState, Verdict } from "../strategy.js";
+import type {
+  DecideContext,
+  ExitStrategy,
+  ModelShape,
+  RowState,
+  Task,
+  Verdict,
+} from "../strategy.js";
 import type { Check } from "./conformance.js";
 import {
   ensure,
@@ -169,7 +176,7 @@ export const decideChecks: readonly Check[] = [
           subject.configurations[0] as ExitStrategy,
           vector.options ?? {},
         );
-        const task = vector.task ?? subject.definition.tasks[0];
+        const task = vector.task ?? (subject.definition.tasks[0] as Task);
         const made = recordOfValues(vector.observed, task);
         const layer = replay(made, strategy).exitLayers[0];
         ensure(

@@ -355,7 +355,8 @@ async function gradientsOf(
       .map(([path, tensor]) => [path, tf.variable(toTensor(tensor))] as const);
     const exits = exitVariables(shape);
     try {
-      return tf.tidy(() => {
+      let found: LossGradients | undefined;
+      tf.tidy(() => {
         const step: TrainingStep = {
           shape,
           exits: exits.map(signalsOf),
@@ -380,13 +381,14 @@ async function gradientsOf(
           const gradient = grads[variable.name];
           return gradient !== undefined && [...gradient.dataSync()].some((x) => x !== 0);
         };
-        return {
+        found = {
           name,
           value: value.dataSync()[0] as number,
           params: new Set(variables.filter(([, v]) => depends(v)).map(([path]) => path)),
           signals: exits.some((exit) => Object.values(exit).some(depends)),
         };
       });
+      return found as unknown as LossGradients;
     } finally {
       for (const [, variable] of variables) variable.dispose();
       for (const exit of exits) for (const variable of Object.values(exit)) variable.dispose();
