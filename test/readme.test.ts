@@ -1,4 +1,4 @@
-/** @file Holds the README to its word: the pinned commands, the links, and the strategy that it shows. */
+/** @file Holds the READMEs to their word: the pinned commands, the links, and the code that they show, which runs here. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,16 +8,26 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
-// Where the strategy's imports resolve: a package that has all of them. The folder is ignored by git.
+// Where the examples' imports resolve: a package that has all of them. The folder is ignored by git.
 const cache = join(root, "packages", "consistentee", ".cache");
 mkdirSync(cache, { recursive: true });
 const folder = mkdtempSync(join(cache, "readme-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const [strategy] = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code as string);
-const entry = join(folder, "strategy.ts");
-writeFileSync(entry, `${strategy}\nexport { conformance } from "@cee/exit-policies/testing";\n`);
-const { default: shown, conformance } = await import(/* @vite-ignore */ entry);
+/** The TypeScript blocks of a Markdown text, in order, as one module. */
+function codeOf(markdown: string): string {
+  return [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code).join("\n");
+}
+
+function moduleOf(name: string, code: string): string {
+  const path = join(folder, `${name}.ts`);
+  writeFileSync(path, code);
+  return path;
+}
+
+const kit = `export { conformance } from "@cee/exit-policies/testing";`;
+const strategy = moduleOf("strategy", `${codeOf(readme)}\n${kit}`);
+const { default: shown, conformance } = await import(/* @vite-ignore */ strategy);
 
 describe("the README", () => {
   it("gives the two commands with the pinned package manager", () => {
@@ -25,14 +35,39 @@ describe("the README", () => {
       expect(readme.split("\n")).toContain(`npx -y ${manifest.packageManager} ${command}`);
   });
 
-  it("links to what is there", () => {
-    const links = [...readme.matchAll(/\]\(([^)#]+)\)/g)].map(([, link]) => link as string);
-    expect(links.length).toBeGreaterThan(5);
-    for (const link of links) expect(existsSync(join(root, link)), link).toBe(true);
+  it.each([
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/architecture.md",
+    "docs/results.md",
+  ])("links to what is there: %s", (page) => {
+    const text = readFileSync(join(root, page), "utf8");
+    const links = [...text.matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link]) => link as string);
+    for (const link of links) {
+      if (!/^[a-z]+:/.test(link))
+        expect(existsSync(join(root, dirname(page), link)), link).toBe(true);
+    }
   });
 
   describe("shows a strategy that", () => {
     for (const check of conformance(shown, { configurations: [[], [{ threshold: 0.6 }]] }))
       it(check.name, check.run);
+  });
+});
+
+describe("a package's README", () => {
+  it.each(["engine", "backbone"])("shows code that runs: %s", async (name) => {
+    const text = readFileSync(join(root, "packages", name, "README.md"), "utf8");
+    const code = codeOf(text);
+    expect(code).toContain(`from "@cee/${name}"`);
+    await import(/* @vite-ignore */ moduleOf(name, code));
+  });
+
+  it("shows the same strategy: exit-policies", () => {
+    const text = readFileSync(join(root, "packages", "exit-policies", "README.md"), "utf8");
+    const body = codeOf(readme).slice(codeOf(readme).indexOf("defineExitStrategy({"));
+    expect(body).not.toBe("");
+    expect(codeOf(text)).toContain(body);
   });
 });
