@@ -14,7 +14,7 @@ import {
   type HostOptions,
   predictionOf,
 } from "./outcome.js";
-import { decideContexts, exitSites } from "./replay.js";
+import { decideContexts, exitSites } from "./record-view.js";
 import type { DecideContext, ExitStrategy, ModelShape, RowState } from "./strategy.js";
 
 export interface ClassifyOptions extends HostOptions {

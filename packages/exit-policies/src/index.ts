@@ -20,13 +20,14 @@ export {
   type ExitOutcome,
   type HostOptions,
   predictionOf,
+  type SweepPoint,
   type TrainedParts,
 } from "./outcome.js";
 export type { ExitRecord } from "./record.js";
 export { readRecord, writeRecord } from "./record-file.js";
 export { type RecordedRows, record } from "./recorder.js";
 export { createRegistry, nearest, type StrategyRegistry } from "./registry.js";
-export { replay, replaySweep, type SweepPoint } from "./replay.js";
+export { replay, replaySweep } from "./replay.js";
 export { type ResolveOptions, resolveStrategy } from "./resolve.js";
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";

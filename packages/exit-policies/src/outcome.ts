@@ -20,6 +20,11 @@ export interface ExitOutcome {
   readonly nonFinite: number;
 }
 
+export interface SweepPoint extends ExitOutcome {
+  /** Value of the knob. */
+  readonly value: number;
+}
+
 /** Whether the parts of a model that decide were ever trained; written by the trainer. */
 export interface TrainedParts {
   /** Layers whose exit head was trained. */

@@ -7,7 +7,7 @@
 import { TASKS } from "./define.js";
 import { badFile, isSize, ownBuffer, parseJson, readWhole, toBytes, writeWhole } from "./files.js";
 import type { ExitRecord } from "./record.js";
-import { checkRecord } from "./replay.js";
+import { checkRecord } from "./record-view.js";
 import type { ModelShape, Task } from "./strategy.js";
 
 const MAGIC = "CEEREC01";

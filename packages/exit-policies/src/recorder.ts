@@ -6,7 +6,7 @@
 import { ExitStrategyError } from "./errors.js";
 import type { ExitRunner, FullOutput } from "./model.js";
 import type { ExitRecord } from "./record.js";
-import { checkRecord } from "./replay.js";
+import { checkRecord } from "./record-view.js";
 
 export interface RecordedRows {
   /** One per row, in the order of the batches. */

@@ -6,21 +6,17 @@
 import { withOptions } from "./define.js";
 import { ExitStrategyError } from "./errors.js";
 import {
-  allFinite,
   badVerdict,
   checkHost,
   decideFailed,
   type ExitOutcome,
   type HostOptions,
-  predictionOf,
+  type SweepPoint,
 } from "./outcome.js";
 import type { ExitRecord } from "./record.js";
-import type { AnyDefinition, DecideContext, ExitSite, ExitStrategy, RowState } from "./strategy.js";
-
-export interface SweepPoint extends ExitOutcome {
-  /** Value of the knob. */
-  readonly value: number;
-}
+import { checkRecord, decideContexts, exitSites, type RecordView, viewOf } from "./record-view.js";
+import { searchSweep } from "./search-sweep.js";
+import type { AnyDefinition, ExitSite, ExitStrategy, RowState } from "./strategy.js";
 
 /**
  * Replays one configured strategy over every row.
@@ -51,11 +47,14 @@ export function replaySweep(
       strategy.name,
       "has no knob to sweep. Replay it once with replay().",
     );
+  const configured = values.map((value) => withOptions(strategy, { [knob.option]: value }));
+  if (knob.isMonotone && Object.keys(strategy.definition.start()).length === 0) {
+    checkRecord(record, strategy.name);
+    const last = checkHost(strategy, record.shape, options);
+    return searchSweep(viewOf(record), configured, values, exitSites(record.shape, last));
+  }
   const run = replayer(record, strategy, options);
-  return values.map((value) => ({
-    value,
-    ...run(withOptions(strategy, { [knob.option]: value })),
-  }));
+  return configured.map((one, index) => ({ value: values[index] as number, ...run(one) }));
 }
 
 /** What does not depend on the options is worked out once per record. */
@@ -69,29 +68,6 @@ function replayer(
   const view = viewOf(record);
   const sites = exitSites(record.shape, last);
   return (configured) => replayOnce(view, configured, sites, last);
-}
-
-interface RecordView {
-  readonly record: ExitRecord;
-  /** 1 where an observed value or a logit is not finite, shape `[N, T]`. */
-  readonly isBad: Uint8Array;
-  /** Shape `[N, T]`. */
-  readonly predictions: Float32Array;
-}
-
-function viewOf(record: ExitRecord): RecordView {
-  const { shape, observed, observedWidth, logits, ids } = record;
-  const cells = ids.length * shape.depth;
-  const isBad = new Uint8Array(cells);
-  const predictions = new Float32Array(cells);
-  for (let cell = 0; cell < cells; cell += 1) {
-    const isSound =
-      allFinite(observed, cell * observedWidth, observedWidth) &&
-      allFinite(logits, cell * shape.classes, shape.classes);
-    isBad[cell] = isSound ? 0 : 1;
-    predictions[cell] = predictionOf(shape.task, logits, cell * shape.classes, shape.classes);
-  }
-  return { record, isBad, predictions };
 }
 
 function replayOnce(
@@ -144,43 +120,4 @@ function replayOnce(
     throw decideFailed(strategy, layer, cause);
   }
   return { rows, exitLayers, logits, predictions: chosen, nonFinite };
-}
-
-/** The places where a decision is taken, up to `last`. */
-export function exitSites(shape: ExitRecord["shape"], last: number): readonly ExitSite[] {
-  return Array.from({ length: last }, (_, index) =>
-    Object.freeze({ layer: index + 1, depth: shape.depth, task: shape.task, position: 0 }),
-  );
-}
-
-/** What `decide` is given at each site. */
-export function decideContexts(
-  { options }: ExitStrategy,
-  sites: readonly ExitSite[],
-): readonly DecideContext<ExitStrategy["options"]>[] {
-  return sites.map((site) => Object.freeze({ site, options }));
-}
-
-/** @throws ExitStrategyError `BAD_RECORD` when the arrays do not fit the shape */
-export function checkRecord(record: ExitRecord, who: string): void {
-  const { shape, ids, labels, logits, observed, observedWidth } = record;
-  const cells = ids.length * shape.depth;
-  const expected = {
-    labels: [labels.length, ids.length],
-    logits: [logits.length, cells * shape.classes],
-    observed: [observed.length, cells * observedWidth],
-  };
-  for (const [field, [got, wanted]] of Object.entries(expected))
-    if (got !== wanted)
-      throw new ExitStrategyError(
-        "BAD_RECORD",
-        who,
-        `the record's ${field} must hold ${wanted} numbers for ${ids.length} rows of ${shape.depth} layers, got ${got}. Record again.`,
-      );
-  if (observedWidth < 1 || shape.depth < 1 || shape.classes < 1)
-    throw new ExitStrategyError(
-      "BAD_RECORD",
-      who,
-      `the record must have layers, classes and observed values, got ${shape.depth}, ${shape.classes} and ${observedWidth}. Record again.`,
-    );
 }

@@ -65,6 +65,12 @@ export interface Knob<TOptions> {
   readonly option: keyof TOptions & string;
   readonly grid: readonly number[];
   readonly direction: "higher-is-faster" | "lower-is-faster";
+  /**
+   * Promises that a row which exits at some value exits with the same observation at every faster one. For rules without
+   * state, sweeps then search for that value instead of trying all.
+   * @default false
+   */
+  readonly isMonotone?: boolean;
 }
 
 /** Tensors that travel with the rows from exit to exit; the first axis is the row. */

@@ -16,6 +16,7 @@ export const alwaysAt = defineExitStrategy({
     option: "layer",
     grid: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
     direction: "lower-is-faster",
+    isMonotone: true,
   },
   observe: ({ logits }) => tf.max(logits, 1) as tf.Tensor1D, // [B]
   start: () => ({}),

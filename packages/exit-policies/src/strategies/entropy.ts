@@ -23,6 +23,7 @@ export const entropy = defineExitStrategy({
     option: "threshold",
     grid: [0, 0.001, 0.005, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
     direction: "higher-is-faster",
+    isMonotone: true,
   },
   observe: ({ logits }) => entropyOf(logits), // [B]
   start: () => ({}),

@@ -29,6 +29,7 @@ export const rightTool = defineExitStrategy({
     option: "threshold",
     grid: [0, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 0.999, 1],
     direction: "lower-is-faster",
+    isMonotone: true,
   },
   calibrated: ["temperatures"],
   // How far each logit lies below the highest: with it, any temperature can be applied afterwards.
