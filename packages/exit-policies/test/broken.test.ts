@@ -318,6 +318,20 @@ const defects: readonly (readonly [string, Overrides, string, string])[] = [
     "phases must come to an end",
   ],
   [
+    "promises a monotone knob and has none",
+    {
+      knob: { ...sound.knob, isMonotone: true },
+      start: () => ({}),
+      decide: (observed: Float32Array, state: RowState, { options }: Context) => ({
+        exit: Math.abs((observed[0] as number) - options.threshold) < 0.1,
+        state,
+      }),
+      decideTensor: undefined,
+    },
+    "a sweep gives what single runs give",
+    "every host must give a row the same exit",
+  ],
+  [
     "calibrates what it does not list",
     { calibrated: ["threshold"], calibrate: () => ({ other: 1 }) },
     "calibrate sets the options that it lists",
