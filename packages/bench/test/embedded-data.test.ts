@@ -90,10 +90,9 @@ describe.each(embeddedTasks.map((task) => [task.name, task] as const))("%s", (na
       }
       return right / dev.length;
     };
-    const majority = Math.max(...task.balance) / task.balance.reduce((sum, part) => sum + part, 0);
     expect(accuracyOf("word")).toBeGreaterThan(0.97);
-    expect(accuracyOf("phrase")).toBeLessThan(majority + 0.2);
-    expect(accuracyOf("whole")).toBeLessThan(majority + 0.2);
+    expect(accuracyOf("phrase")).toBeLessThan(0.85);
+    expect(accuracyOf("whole")).toBeLessThan(0.85);
   });
 });
 
