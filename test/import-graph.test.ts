@@ -212,7 +212,7 @@ function importsOf(path: string, text: string): Import[] {
       const { expression } = node;
       const loads =
         expression.kind === ts.SyntaxKind.ImportKeyword ||
-        /(^|\.)(require|resolve)$/.test(expression.getText(file));
+        /^(require|require\.resolve|import\.meta\.resolve)$/.test(expression.getText(file));
       if (loads) add(node.arguments[0], false);
     }
     ts.forEachChild(node, visit);
