@@ -13,6 +13,7 @@ export { clipByGlobalNorm, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
 export { type DropoutOptions, dropout, type RandomOptions, uniform } from "./random.js";
 export { createRng, initConstant, initNormal, initUniform, type Rng } from "./rng.js";
+export { rememberScope } from "./scopes.js";
 export { stopGradient } from "./stop-gradient.js";
 export { defineTracedOp, type TracedOp } from "./trace/traced-op.js";
 export type {

@@ -3,7 +3,7 @@
  *
  * Shapes: B = rows, S = sequence, H = hidden size, C = classes, F = head features.
  */
-import type { TensorParams } from "@cee/engine";
+import { rememberScope, type TensorParams } from "@cee/engine";
 import type { Carry, ExitHead, ExitHeadOutput, ModelShape, Signals } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import { attentionBias, block, embed, firstToken, pool } from "../bert.js";
@@ -94,11 +94,22 @@ export function signalsOf(
   };
 }
 
-/** One memo per exit: each value is computed at most once, and only when asked for. */
+function tensorsIn(value: unknown): tf.Tensor[] {
+  if (value instanceof tf.Tensor) return [value];
+  if (typeof value !== "object" || value === null) return [];
+  return Object.values(value).flatMap(tensorsIn);
+}
+
+/** Each value is computed at most once, only when asked for, and lives as long as the scope that made the memo. */
 export function memoise(): <T>(key: string, compute: () => T) => T {
   const known = new Map<string, unknown>();
+  const toHome = rememberScope();
   return <T>(key: string, compute: () => T): T => {
-    if (!known.has(key)) known.set(key, compute());
+    if (!known.has(key)) {
+      const value = compute();
+      for (const tensor of tensorsIn(value)) toHome(tensor);
+      known.set(key, value);
+    }
     return known.get(key) as T;
   };
 }
