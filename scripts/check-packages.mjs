@@ -64,12 +64,23 @@ function contents(tarball, manifest) {
     execFileSync("tar", ["-xzOf", tarball, "package/package.json"], { encoding: "utf8" }),
   );
   const expected = [...targets(packed.exports), ...Object.values(packed.bin ?? {})];
+  const programs = Object.values(packed.bin ?? {}).flatMap((program) => {
+    const text = execFileSync("tar", ["-xzOf", tarball, join("package", program)], {
+      encoding: "utf8",
+    });
+    return [...text.matchAll(/["'](\.\.?\/[^"']+)["']/g)].map(([, file]) =>
+      join(dirname(program), file),
+    );
+  });
   const ranges = Object.entries({ ...packed.dependencies, ...packed.peerDependencies });
   const problems = [
     ...required.filter((file) => !files.includes(file)).map((file) => `lacks ${file}`),
     ...expected
       .filter((file) => !files.includes(join("package", file)))
       .map((file) => `lacks ${file}, which package.json promises`),
+    ...programs
+      .filter((file) => !files.includes(join("package", file)))
+      .map((file) => `lacks ${file}, which its program imports`),
     ...files.filter((file) => unwanted.test(file)).map((file) => `should not hold ${file}`),
     ...ranges
       .filter(([, range]) => /^(workspace|catalog|link|file):/.test(range))
