@@ -55,8 +55,14 @@ export interface SessionOptions {
 
 interface Shared {
   readonly session: Promise<InferenceSession>;
+  readonly bytes: number;
   users: number;
 }
+
+/** Sessions that nobody uses but somebody may soon ask for again, at most. */
+const IDLE_SESSIONS = 12;
+/** Larger models hold weights of their own: they are rarely asked for twice and cost memory. */
+const LARGEST_IDLE = 4 * 2 ** 20;
 
 /** Sessions of one engine, by the content of their graphs. */
 export class SessionCache {
@@ -93,7 +99,7 @@ export class SessionCache {
       );
     let shared = this.#shared.get(key);
     if (!shared) {
-      shared = { session: this.#create(name, model), users: 0 };
+      shared = { session: this.#create(name, model), bytes: model.length, users: 0 };
       this.#shared.set(key, shared);
       shared.session.catch(() => this.#shared.delete(key));
     }
@@ -101,13 +107,27 @@ export class SessionCache {
     return shared.session;
   }
 
+  /**
+   * Gives a session back. Creating one takes seconds where running it takes milliseconds, so the last few that nobody
+   * uses stay: a sweep that trains the same graph again and again creates it once.
+   */
   async release(key: string): Promise<void> {
     const shared = this.#shared.get(key);
     if (!shared) return;
     shared.users -= 1;
     if (shared.users > 0) return;
+    // Moves it to the end: idle sessions are ended in the order in which they were last used.
     this.#shared.delete(key);
-    await (await shared.session).release();
+    if (shared.bytes > LARGEST_IDLE) {
+      await (await shared.session).release();
+      return;
+    }
+    this.#shared.set(key, shared);
+    const idle = [...this.#shared].filter(([, { users }]) => users === 0);
+    for (const [old, { session }] of idle.slice(0, Math.max(0, idle.length - IDLE_SESSIONS))) {
+      this.#shared.delete(old);
+      await (await session).release();
+    }
   }
 
   async dispose(): Promise<void> {
