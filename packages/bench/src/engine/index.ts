@@ -1,0 +1,376 @@
+/**
+ * @file `pnpm bench engine`: forward and training-step times of a multi-exit BERT, compiled, on eager TensorFlow.js and
+ * in PyTorch. The candidates take turns within one run, so that a change of the machine's speed meets all of them.
+ */
+import { availableParallelism } from "node:os";
+import {
+  createEngine,
+  type Engine,
+  type HostParams,
+  type HostTensor,
+  initConstant,
+  type TensorParams,
+  useBackend,
+} from "@cee/engine";
+import * as tf from "@tensorflow/tfjs";
+import { BenchError } from "../errors.js";
+import {
+  ADAMW,
+  BATCH_SPECS,
+  bertConfig,
+  createBatch,
+  createParams,
+  type EngineBatch,
+  type EngineModelSizes,
+  exitLogits,
+  exitLoss,
+  type StepScalars,
+  type StepState,
+  stepSpecs,
+  trainingStep,
+} from "./model.js";
+import { findTorch, startTorch } from "./torch.js";
+
+export interface EngineBenchOptions {
+  /** @default [128, 384] */
+  readonly widths?: readonly number[];
+  /** @default 12 */
+  readonly depth?: number;
+  /** Attention heads. @default width / 64 */
+  readonly heads?: number;
+  /** @default 30522 */
+  readonly vocabulary?: number;
+  /** @default 32 */
+  readonly batch?: number;
+  /** @default 64 */
+  readonly length?: number;
+  /** @default 0.1 */
+  readonly dropout?: number;
+  /** @default the number of processors available to this process */
+  readonly threads?: number;
+  /** Timed rounds of each candidate. @default 9 */
+  readonly rounds?: number;
+  /** Timed rounds of TensorFlow.js's wasm backend; 0 leaves it out. @default 3 */
+  readonly wasmRounds?: number;
+  /** Compares with PyTorch where it is installed. @default true */
+  readonly torch?: boolean;
+  readonly log?: (line: string) => void;
+}
+
+export interface EngineTiming {
+  readonly width: number;
+  readonly work: "forward" | "training step";
+  readonly candidate: string;
+  /** Milliseconds of each round. */
+  readonly rounds: readonly number[];
+  readonly median: number;
+  /** This median over that of the compiled form with all threads. */
+  readonly ratio: number;
+}
+
+export interface EngineBar {
+  readonly name: string;
+  readonly value: number;
+  readonly limit: string;
+  readonly isMet: boolean;
+}
+
+export interface EngineBenchResult {
+  readonly timings: readonly EngineTiming[];
+  readonly bars: readonly EngineBar[];
+  /** What could not be measured, and why. */
+  readonly notes: readonly string[];
+}
+
+const COMPILED = "compiled";
+const PYTORCH = "PyTorch";
+const WASM = "tfjs wasm";
+const LEARNING_RATE = 1e-4;
+const SEED = 42;
+
+/** Runs the benchmark, logs a table and the project's two bars, and returns the numbers. */
+export async function runEngineBench(options: EngineBenchOptions = {}): Promise<EngineBenchResult> {
+  const log = options.log ?? console.log;
+  const timings: EngineTiming[] = [];
+  const notes: string[] = [];
+  const torch = (options.torch ?? true) ? await findTorch() : undefined;
+  if (torch && "missing" in torch) notes.push(torch.missing);
+  const python = torch && "python" in torch ? torch.python : undefined;
+  if (torch && "version" in torch) log(`PyTorch ${torch.version}, ${torch.python}`);
+
+  for (const width of options.widths ?? [128, 384]) {
+    const sizes: EngineModelSizes = {
+      width,
+      depth: options.depth ?? 12,
+      heads: options.heads ?? Math.max(1, width / 64),
+      vocabulary: options.vocabulary ?? 30_522,
+      batch: options.batch ?? 32,
+      length: options.length ?? 64,
+      dropout: options.dropout ?? 0.1,
+    };
+    const plan = {
+      sizes,
+      python,
+      threads: options.threads ?? availableParallelism(),
+      rounds: options.rounds ?? 9,
+      wasmRounds: options.wasmRounds ?? 3,
+      log,
+      notes,
+    };
+    const { depth, heads, batch, length, vocabulary } = sizes;
+    log(
+      `\n${depth} layers, width ${width}, ${heads} heads, an exit after each; ${batch} x ${length} tokens of ` +
+        `${vocabulary}, float32, dropout ${sizes.dropout}, ${plan.threads} threads`,
+    );
+    timings.push(...(await measureWidth(plan)));
+  }
+  const bars = judge(timings);
+  for (const line of formatTable(timings)) log(line);
+  for (const note of notes) log(note);
+  for (const { name, value, limit, isMet } of bars) {
+    log(`${isMet ? "met    " : "NOT MET"}  ${name}: ${value.toFixed(2)} (${limit})`);
+  }
+  return { timings, bars, notes };
+}
+
+interface WidthPlan {
+  readonly sizes: EngineModelSizes;
+  readonly python: string | undefined;
+  readonly threads: number;
+  readonly rounds: number;
+  readonly wasmRounds: number;
+  readonly log: (line: string) => void;
+  readonly notes: string[];
+}
+
+/** One candidate for one kind of work. */
+interface Candidate {
+  readonly name: string;
+  readonly rounds: number;
+  /** Runs once. */
+  readonly run: () => Promise<{ readonly milliseconds: number; readonly loss: number }>;
+}
+
+async function measureWidth(plan: WidthPlan): Promise<EngineTiming[]> {
+  const { sizes, threads, rounds, wasmRounds } = plan;
+  const config = bertConfig(sizes);
+  const params = createParams(config, SEED);
+  const batch = createBatch(sizes, SEED);
+  const closers: (() => Promise<void>)[] = [];
+  try {
+    const forward: Candidate[] = [];
+    const step: Candidate[] = [];
+    // wasm has one thread in Node: the compiled form with one thread says how much of its lead is not threads.
+    for (const count of threads > 1 && wasmRounds > 0 ? [threads, 1] : [threads]) {
+      const engine = await createEngine({ runtime: "onnxruntime-node", threads: count });
+      closers.push(() => engine.dispose());
+      const name = count === threads ? COMPILED : `${COMPILED}, 1 thread`;
+      forward.push({ name, rounds, run: compiledForward(engine, config, params, batch) });
+      if (count === threads) {
+        step.push({ name, rounds, run: compiledStep(engine, config, params, batch) });
+      }
+    }
+    if (plan.python) {
+      const tensors: Record<string, HostTensor> = { ...params };
+      for (const [name, tensor] of Object.entries(batch)) tensors[`batch.${name}`] = tensor;
+      const adamw = { ...ADAMW, learningRate: LEARNING_RATE };
+      const torch = await startTorch(plan.python, tensors, { sizes, threads, adamw });
+      closers.push(torch.close);
+      forward.push({ name: PYTORCH, rounds, run: torch.forward });
+      step.push({ name: PYTORCH, rounds, run: torch.step });
+    }
+    if (wasmRounds > 0) {
+      const wasm = await startWasm(config, params, batch);
+      closers.push(wasm.close);
+      const name = `${WASM}, 1 thread`;
+      forward.push({ name, rounds: Math.min(rounds, wasmRounds), run: wasm.forward });
+      // A step takes it many seconds, and nothing is judged by it.
+      step.push({ name, rounds: 1, run: wasm.step });
+    }
+    return [
+      ...(await takeTurns("forward", forward, plan)),
+      ...(await takeTurns("training step", step, plan)),
+    ];
+  } finally {
+    for (const close of closers.reverse()) await close();
+  }
+}
+
+/** One warm-up each, then round by round; a candidate that fails is noted and left out. */
+async function takeTurns(
+  work: EngineTiming["work"],
+  candidates: readonly Candidate[],
+  { sizes, rounds, log, notes }: WidthPlan,
+): Promise<EngineTiming[]> {
+  const measured = new Map<Candidate, number[]>();
+  let expected: number | undefined;
+  for (const candidate of candidates) {
+    try {
+      const { loss } = await candidate.run();
+      if (work === "forward") expected = checkLoss(candidate.name, loss, expected);
+      measured.set(candidate, []);
+    } catch (cause) {
+      if (candidate.name === COMPILED || cause instanceof BenchError) throw cause;
+      const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
+      notes.push(`${candidate.name}, ${work} at width ${sizes.width}, failed: ${reason}`);
+    }
+  }
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [candidate, times] of measured) {
+      if (times.length < candidate.rounds) times.push((await candidate.run()).milliseconds);
+    }
+  }
+  const base = median([...measured][0]![1]);
+  return [...measured].map(([{ name }, times]) => {
+    const middle = median(times);
+    log(`  ${work}, ${name}: ${middle.toFixed(1)} ms`);
+    const { width } = sizes;
+    return { width, work, candidate: name, rounds: times, median: middle, ratio: middle / base };
+  });
+}
+
+/** The same weights and batch must give the same loss, or the candidates compute different models. */
+function checkLoss(name: string, loss: number, expected: number | undefined): number {
+  if (expected !== undefined && !(Math.abs(loss - expected) <= 1e-4 * Math.abs(expected))) {
+    throw new BenchError(
+      "RUN_MISMATCH",
+      name,
+      `the loss without dropout is ${loss}, but ${expected} when compiled. The models differ; do not compare their times.`,
+    );
+  }
+  return expected ?? loss;
+}
+
+type Config = ReturnType<typeof bertConfig>;
+type Batch = Record<string, HostTensor>;
+type Run = Candidate["run"];
+
+function compiledForward(engine: Engine, config: Config, params: HostParams, batch: Batch): Run {
+  const compiled = engine.compile(
+    (inputs: { batch: EngineBatch; params: TensorParams }) => {
+      const logits = exitLogits(config, inputs.params, inputs.batch);
+      return { logits, loss: exitLoss(logits, inputs.batch) };
+    },
+    { name: "forward", inputs: { batch: BATCH_SPECS }, constants: { params } },
+  );
+  return () =>
+    timed(async () => (await compiled.run<{ loss: HostTensor }>({ batch })).loss.data[0] as number);
+}
+
+function compiledStep(engine: Engine, config: Config, params: HostParams, batch: Batch): Run {
+  const compiled = engine.compile(
+    (inputs: StepState & StepScalars & { batch: EngineBatch }) => trainingStep(config, inputs),
+    { name: "step", inputs: stepSpecs(params) },
+  );
+  const zeros = () => mapParams(params, ({ shape }) => initConstant(shape, 0));
+  // Two sets of buffers that swap roles: a step reads one and writes the other.
+  let current = { params: mapParams(params, copyOf), m: zeros(), v: zeros() };
+  let spare = { params: zeros(), m: zeros(), v: zeros() };
+  const scalars = { loss: initConstant([], 0), norm: initConstant([], 0) };
+  let count = 0;
+  return () =>
+    timed(async () => {
+      count += 1;
+      const inputs = {
+        ...current,
+        batch,
+        seed: { dtype: "int32", shape: [2], data: Int32Array.of(SEED, count) },
+        learningRate: initConstant([], LEARNING_RATE),
+        step: initConstant([], count),
+      } as const;
+      await compiled.run(inputs, { into: { ...spare, ...scalars } });
+      [current, spare] = [spare, current];
+      return scalars.loss.data[0] as number;
+    });
+}
+
+/** The same functions on eager wasm, with everything kept in its heap from one run to the next. */
+async function startWasm(config: Config, params: HostParams, batch: Batch) {
+  await useBackend("wasm");
+  const toTensor = ({ data, shape, dtype }: HostTensor) => tf.tensor(data, [...shape], dtype);
+  const toTensors = (tensors: Readonly<Record<string, HostTensor>>) =>
+    Object.fromEntries(Object.entries(tensors).map(([path, host]) => [path, toTensor(host)]));
+  const zeros = () => toTensors(mapParams(params, ({ shape }) => initConstant(shape, 0)));
+  const inputs = toTensors(batch) as unknown as EngineBatch;
+  let state = { params: toTensors(params), m: zeros(), v: zeros() };
+  let count = 0;
+  return {
+    forward: () =>
+      timed(async () => {
+        const loss = tf.tidy(() => exitLoss(exitLogits(config, state.params, inputs), inputs));
+        const value = (await loss.data())[0] as number;
+        loss.dispose();
+        return value;
+      }),
+    step: () =>
+      timed(async () => {
+        count += 1;
+        const next = tf.tidy(() =>
+          trainingStep(config, {
+            ...state,
+            batch: inputs,
+            seed: tf.tensor1d([SEED, count], "int32"),
+            learningRate: tf.scalar(LEARNING_RATE),
+            step: tf.scalar(count),
+          }),
+        );
+        const { loss, norm, ...moved } = next;
+        const value = (await loss.data())[0] as number;
+        tf.dispose([state, loss, norm]);
+        state = moved as typeof state;
+        return value;
+      }),
+    close: async () => tf.dispose([state, inputs] as tf.TensorContainer),
+  };
+}
+
+async function timed(action: () => Promise<number>) {
+  const start = performance.now();
+  const loss = await action();
+  return { milliseconds: performance.now() - start, loss };
+}
+
+function judge(timings: readonly EngineTiming[]): EngineBar[] {
+  const bars: EngineBar[] = [];
+  for (const { width, work, candidate, ratio } of timings) {
+    if (work === "forward" && candidate.startsWith(WASM) && width === 128) {
+      const name = "forward at width 128, tfjs wasm / compiled";
+      bars.push({ name, value: ratio, limit: "at least 10", isMet: ratio >= 10 });
+    }
+    if (work === "training step" && candidate === PYTORCH) {
+      const name = `training step at width ${width}, compiled / PyTorch`;
+      const value = 1 / ratio;
+      bars.push({ name, value, limit: "at most 1/0.9 = 1.11", isMet: value <= 1 / 0.9 });
+    }
+  }
+  return bars;
+}
+
+function formatTable(timings: readonly EngineTiming[]): string[] {
+  const lines = [
+    "",
+    "| width | work | candidate | median ms | min | max | rounds | times compiled |",
+    "|---:|---|---|---:|---:|---:|---:|---:|",
+  ];
+  for (const { width, work, candidate, rounds, median: middle, ratio } of timings) {
+    const [min, max] = [Math.min(...rounds), Math.max(...rounds)].map((time) => time.toFixed(1));
+    lines.push(
+      `| ${width} | ${work} | ${candidate} | ${middle.toFixed(1)} | ${min} | ${max} | ${rounds.length} | ${ratio.toFixed(2)} |`,
+    );
+  }
+  return [...lines, ""];
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}
+
+function mapParams(params: HostParams, change: (tensor: HostTensor) => HostTensor): HostParams {
+  return Object.fromEntries(Object.entries(params).map(([path, tensor]) => [path, change(tensor)]));
+}
+
+function copyOf({ dtype, shape, data }: HostTensor): HostTensor {
+  return { dtype, shape, data: data.slice() };
+}

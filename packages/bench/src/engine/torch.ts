@@ -1,0 +1,115 @@
+/** @file PyTorch as a child process that is asked for one measurement at a time. */
+import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { HostTensor } from "@cee/engine";
+import { BenchError } from "../errors.js";
+
+export interface TorchAnswer {
+  readonly milliseconds: number;
+  readonly loss: number;
+}
+
+export interface Torch {
+  forward(): Promise<TorchAnswer>;
+  step(): Promise<TorchAnswer>;
+  close(): Promise<void>;
+}
+
+export type TorchFound =
+  | { readonly python: string; readonly version: string }
+  | { readonly missing: string };
+
+const PYTHONS = ["python3", "/usr/bin/python3"];
+
+/** Looks for a Python that has PyTorch; otherwise says what is missing and how to get it. */
+export async function findTorch(pythons: readonly string[] = PYTHONS): Promise<TorchFound> {
+  const reasons: string[] = [];
+  for (const python of pythons) {
+    try {
+      const probe = ["-c", "import torch; print(torch.__version__)"];
+      const { stdout } = await promisify(execFile)(python, probe, { timeout: 60_000 });
+      return { python, version: stdout.trim() };
+    } catch (cause) {
+      const { code, stderr = "" } = cause as { code?: unknown; stderr?: string };
+      if (code === "ENOENT") reasons.push(`there is no ${python}`);
+      else reasons.push(`${python}: ${stderr.trim().split("\n").at(-1) || String(code)}`);
+    }
+  }
+  const apt = "On Debian: apt-get install python3-torch.";
+  return { missing: `PyTorch was not found (${reasons.join("; ")}). ${apt}` };
+}
+
+/** Starts PyTorch with a model and a batch. */
+export async function startTorch(
+  python: string,
+  tensors: Readonly<Record<string, HostTensor>>,
+  settings: { readonly sizes: object; readonly threads: number; readonly adamw: object },
+): Promise<Torch> {
+  const folder = await mkdtemp(join(tmpdir(), "cee-torch-"));
+  const manifest = join(folder, "manifest.json");
+  const data = join(folder, "tensors.bin");
+  const entries = [];
+  const chunks: Uint8Array[] = [];
+  let offset = 0;
+  for (const [name, { dtype, shape, data: values }] of Object.entries(tensors)) {
+    entries.push({ name, dtype, shape, offset });
+    chunks.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    offset += values.byteLength;
+  }
+  await writeFile(data, Buffer.concat(chunks));
+  await writeFile(manifest, JSON.stringify(entries));
+
+  const { threads } = settings;
+  const child = spawn(python, [scriptPath()], {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { ...process.env, OMP_NUM_THREADS: String(threads), MKL_NUM_THREADS: String(threads) },
+  });
+  let complaint = "";
+  child.stderr.on("data", (chunk) => {
+    complaint = `${complaint}${chunk}`.slice(-2000);
+  });
+  // A write to a process that has died is reported by its missing answer.
+  child.stdin.on("error", () => undefined);
+  child.on("error", (cause) => {
+    complaint += cause.message;
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ask = async (request: object): Promise<TorchAnswer> => {
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    const line = await lines.next();
+    if (!line.done) return JSON.parse(line.value) as TorchAnswer;
+    const last = complaint.trim().split("\n").at(-1);
+    throw new BenchError("RUN_MISMATCH", "torch_bert.py", `PyTorch stopped: ${last}.`);
+  };
+  const close = async () => {
+    child.stdin.end();
+    child.kill();
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    await ask({ command: "load", manifest, data, ...settings });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    forward: () => ask({ command: "forward" }),
+    step: () => ask({ command: "step" }),
+    close,
+  };
+}
+
+/** Beside the sources, or beside the built package. */
+function scriptPath(): string {
+  for (const place of ["../../scripts/torch_bert.py", "../scripts/torch_bert.py"]) {
+    const path = fileURLToPath(new URL(place, import.meta.url));
+    if (existsSync(path)) return path;
+  }
+  throw new BenchError("MISSING_FILE", "torch_bert.py", "is not there. Reinstall @cee/bench.");
+}

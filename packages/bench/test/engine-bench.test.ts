@@ -1,0 +1,36 @@
+/** @file The engine's benchmark on a tiny model: every candidate computes the same loss, and bars are judged. */
+import { expect, it } from "vitest";
+import { runEngineBench } from "../src/engine/index.js";
+import { findTorch } from "../src/engine/torch.js";
+
+const tiny = { widths: [128], depth: 2, heads: 2, vocabulary: 50, batch: 4, length: 6, threads: 1 };
+
+it("times the compiled form, wasm and, where it is installed, PyTorch", async () => {
+  const lines: string[] = [];
+  const { timings, bars, notes } = await runEngineBench({
+    ...tiny,
+    rounds: 2,
+    wasmRounds: 1,
+    log: (line) => lines.push(line),
+  });
+  const torch = await findTorch();
+  const candidates = (work: string) =>
+    timings.filter((timing) => timing.work === work).map(({ candidate }) => candidate);
+  // Losses that differ between candidates would have thrown.
+  const expected = ["compiled", ...("python" in torch ? ["PyTorch"] : []), "tfjs wasm, 1 thread"];
+  expect(candidates("forward")).toEqual(expected);
+  expect(candidates("training step")).toEqual(expected);
+  expect(timings.every(({ median }) => median > 0)).toBe(true);
+  expect(timings[0]!.ratio).toBe(1);
+  expect(bars.map(({ limit }) => limit)).toContain("at least 10");
+  expect(notes).toEqual("missing" in torch ? [torch.missing] : []);
+  expect(lines.join("\n")).toContain("| 128 | training step | compiled |");
+});
+
+it("says what is missing where there is no Python, or no PyTorch in it", async () => {
+  const found = await findTorch(["no-such-python", process.execPath]);
+  expect(found).toHaveProperty("missing");
+  expect("missing" in found && found.missing).toMatch(
+    /^PyTorch was not found \(there is no no-such-python; .+\)\. On Debian: apt-get install python3-torch\.$/,
+  );
+});
