@@ -44,20 +44,27 @@ export function where(
 }
 
 /** Computes in float64, where every int32 is exact, and comes back. */
-function throughDouble(t: Tracing, a: Value, b: Value, body: (x: Value, y: Value) => Value): Value {
-  return t.cast(body(t.cast(a, "float64"), t.cast(b, "float64")), a.type);
+function throughDouble(
+  t: Tracing,
+  a: Value,
+  b: Value,
+  type: ValueType,
+  body: (x: Value, y: Value) => Value,
+): Value {
+  return t.cast(body(t.cast(a, "float64"), t.cast(b, "float64")), type);
 }
 
 function floorOfQuotient(t: Tracing, x: Value, y: Value): Value {
   return t.unary("Floor", t.binary("Div", x, y));
 }
 
+/** An int32 for floats too, as in TensorFlow.js. */
 const floorDiv: TraceKernel = ({ t, input }) =>
-  throughDouble(t, input("a"), input("b"), (x, y) => floorOfQuotient(t, x, y));
+  throughDouble(t, input("a"), input("b"), "int32", (x, y) => floorOfQuotient(t, x, y));
 
 /** The result has the sign of the divisor, as in Python. */
 const mod: TraceKernel = ({ t, input }) =>
-  throughDouble(t, input("a"), input("b"), (x, y) =>
+  throughDouble(t, input("a"), input("b"), input("a").type, (x, y) =>
     t.binary("Sub", x, t.binary("Mul", y, floorOfQuotient(t, x, y))),
   );
 
@@ -204,7 +211,6 @@ export const elementwise: KernelTable = {
   LogicalAnd: compare("And"),
   LogicalNot: ({ t, input }) => t.unary("Not", input("x"), "bool"),
   LogicalOr: compare("Or"),
-  LogicalXor: compare("Xor"),
   Maximum: binary("Max"),
   Minimum: binary("Min"),
   Mod: mod,

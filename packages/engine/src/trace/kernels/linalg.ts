@@ -72,13 +72,11 @@ const argReduce =
     return t.cast(found, "int32");
   };
 
-const alongAxis =
-  (op: string, inputName: string, attribute: string): TraceKernel =>
-  ({ t, input, attrs }) => {
-    const x = input(inputName);
-    const [axis] = axesOf([attrs[attribute] ?? -1], x.shape.length);
-    return t.graph.node(op, [x], { type: x.type, shape: x.shape }, { axis: axis as number });
-  };
+const softmax: TraceKernel = ({ t, input, attrs }) => {
+  const x = input("logits");
+  const [axis] = axesOf([attrs.dim ?? -1], x.shape.length);
+  return t.graph.node("Softmax", [x], { type: x.type, shape: x.shape }, { axis: axis as number });
+};
 
 const scan: TraceKernel = ({ t, input, attrs }) => {
   const x = input("x");
@@ -157,7 +155,6 @@ export const linalg: KernelTable = {
   BatchMatMul: ({ t, input, attrs }) =>
     matMul(t, input("a"), input("b"), attrs.transposeA === true, attrs.transposeB === true),
   Cumsum: scan,
-  LogSoftmax: alongAxis("LogSoftmax", "logits", "axis"),
   Max: ({ t, input, attrs }) => {
     const x = input("x");
     return t.reduce(
@@ -170,7 +167,7 @@ export const linalg: KernelTable = {
   Mean: reduce("ReduceMean"),
   Min: reduce("ReduceMin"),
   Prod: reduce("ReduceProd"),
-  Softmax: alongAxis("Softmax", "logits", "dim"),
+  Softmax: softmax,
   Sum: reduce("ReduceSum"),
   TopK: topK,
 };

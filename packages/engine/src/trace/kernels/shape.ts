@@ -344,7 +344,6 @@ const linSpace: TraceKernel = ({ t, attrs }) => {
 };
 
 export const shape: KernelTable = {
-  BroadcastTo: ({ t, input, attrs }) => t.expand(input("x"), attrs.shape as number[]),
   Concat: concatKernel,
   ExpandDims: ({ t, input, attrs }) => {
     const x = input("input");
