@@ -12,6 +12,8 @@ export default defineConfig({
     testTimeout: 60_000,
     pool: "forks",
     maxWorkers: 2,
+    // TensorFlow.js advertises its native backend once per process.
+    onConsoleLog: (text) => !text.includes("you are running TensorFlow.js in Node.js"),
     ...(report === undefined
       ? {}
       : { reporters: ["default", "json"], outputFile: { json: report } }),
