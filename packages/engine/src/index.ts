@@ -9,7 +9,7 @@ export { EngineError, type EngineErrorCode } from "./errors.js";
 export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
 export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
-export { clipByGlobalNorm, globalNorm } from "./optimizers/clip.js";
+export { clipByGlobalNorm, clipScale, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
 export { type DropoutOptions, dropout, type RandomOptions, uniform } from "./random.js";
 export { createRng, initConstant, initNormal, initUniform, type Rng } from "./rng.js";

@@ -2,7 +2,7 @@
 import {
   adamw,
   type CompiledFunction,
-  clipByGlobalNorm,
+  clipScale,
   decaysByDefault,
   type Engine,
   type HostParams,
@@ -80,10 +80,11 @@ export function createPretrainProgram(
       unreached: "zero",
     });
   const update = (inputs: StepInputs, gradients: TensorParams) => {
-    const clipped = clipByGlobalNorm(gradients, settings.clipNorm);
+    const clipped = clipScale(gradients, settings.clipNorm);
     const next = adamw({
       params: inputs.params,
-      gradients: clipped.gradients,
+      gradients,
+      gradientScale: clipped.scale,
       state: { m: inputs.m, v: inputs.v },
       learningRate: inputs.learningRate,
       step: inputs.step,

@@ -6,7 +6,7 @@
 import {
   adamw,
   type CompiledFunction,
-  clipByGlobalNorm,
+  clipScale,
   dropout,
   type Engine,
   type HostParams,
@@ -130,10 +130,11 @@ export function createPhaseProgram(
   };
 
   const update = (inputs: StepInputs, gradients: TensorParams) => {
-    const clipped = clipByGlobalNorm(gradients, phase.clipNorm ?? 1);
+    const clipped = clipScale(gradients, phase.clipNorm ?? 1);
     const next = adamw({
       params: inputs.trained,
-      gradients: clipped.gradients,
+      gradients,
+      gradientScale: clipped.scale,
       state: { m: inputs.m, v: inputs.v },
       learningRate: inputs.scalars.learningRate,
       step: inputs.scalars.adamStep,

@@ -4,6 +4,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { TensorParams } from "../types.js";
+import { join, layOut, part } from "./flat.js";
 
 /** First and second moment of each parameter's gradient; a type, since an interface is no tree of tensors. */
 export type AdamWState = {
@@ -27,6 +28,8 @@ export interface AdamWInputs {
   readonly weightDecay?: number;
   /** Says which parameters decay. @default all but biases and LayerNorm parameters */
   readonly decay?: (path: string) => boolean;
+  /** Multiplies every gradient: what `clipScale` returns. @default 1 */
+  readonly gradientScale?: tf.Scalar;
 }
 
 /** Applies one AdamW update to every parameter of `params`. */
@@ -58,23 +61,36 @@ function update(inputs: AdamWInputs) {
   const scaledEps = tf.mul(rootCorrection2, eps);
   const keep = tf.sub(1, tf.mul(learningRate, weightDecay));
 
-  for (const [path, parameter] of Object.entries(params)) {
-    const gradient = gradients[path];
-    const m = state.m[path];
-    const v = state.v[path];
-    if (!gradient || !m || !v) {
-      const missing = gradient ? (m ? "state.v" : "state.m") : "gradients";
+  const decays = (path: string) => weightDecay !== 0 && decay(path);
+  for (const path of Object.keys(params)) {
+    const missing = !gradients[path]
+      ? "gradients"
+      : !state.m[path]
+        ? "state.m"
+        : !state.v[path]
+          ? "state.v"
+          : undefined;
+    if (missing)
       throw new TypeError(
         `[adamw] ${missing} has no tensor for the parameter "${path}". Pass records with equal paths.`,
       );
-    }
-    const nextM = tf.add(tf.mul(m, beta1), tf.mul(gradient, 1 - beta1));
-    const nextV = tf.add(tf.mul(v, beta2), tf.mul(tf.square(gradient), 1 - beta2));
-    const change = tf.div(tf.mul(nextM, stepSize), tf.add(tf.sqrt(nextV), scaledEps));
-    const decayed = weightDecay !== 0 && decay(path) ? tf.mul(parameter, keep) : parameter;
-    next.params[path] = tf.sub(decayed, change);
-    next.m[path] = nextM;
-    next.v[path] = nextV;
+  }
+  const { groups } = layOut(
+    Object.keys(params),
+    (path) => (params[path] as tf.Tensor).size,
+    (path) => (decays(path) ? "decays" : "stays"),
+  );
+  for (const group of groups) {
+    const joined = join(gradients, group);
+    const gradient = inputs.gradientScale ? tf.mul(joined, inputs.gradientScale) : joined;
+    const parameter = join(params, group);
+    const m = tf.add(tf.mul(join(state.m, group), beta1), tf.mul(gradient, 1 - beta1));
+    const v = tf.add(tf.mul(join(state.v, group), beta2), tf.mul(tf.square(gradient), 1 - beta2));
+    const change = tf.div(tf.mul(m, stepSize), tf.add(tf.sqrt(v), scaledEps));
+    const decayed = decays(group[0] as string) ? tf.mul(parameter, keep) : parameter;
+    Object.assign(next.params, part(tf.sub(decayed, change), group, params));
+    Object.assign(next.m, part(m, group, params));
+    Object.assign(next.v, part(v, group, params));
   }
   return { params: next.params, state: { m: next.m, v: next.v } };
 }

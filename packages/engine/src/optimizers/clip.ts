@@ -1,6 +1,7 @@
 /** @file Gradient clipping by the global norm, as a tensor function with PyTorch's semantics. */
 import * as tf from "@tensorflow/tfjs";
 import type { TensorParams } from "../types.js";
+import { join, layOut } from "./flat.js";
 
 /**
  * Scales all gradients by `min(1, maxNorm / (norm + 1e-6))`, where `norm` is their joint Euclidean norm before scaling.
@@ -11,12 +12,22 @@ export function clipByGlobalNorm(
   maxNorm: number | tf.Scalar,
 ): { gradients: TensorParams; norm: tf.Scalar } {
   return tf.tidy(() => {
-    const norm = globalNorm(gradients);
-    const scale = tf.minimum(tf.div(maxNorm, tf.add(norm, 1e-6)), 1);
+    const { scale, norm } = clipScale(gradients, maxNorm);
     const scaled: Record<string, tf.Tensor> = {};
     for (const [path, gradient] of Object.entries(gradients))
       scaled[path] = tf.mul(gradient, scale);
     return { gradients: scaled, norm };
+  });
+}
+
+/** The factor that {@link clipByGlobalNorm} multiplies by, for `adamw`'s `gradientScale`. */
+export function clipScale(
+  gradients: TensorParams,
+  maxNorm: number | tf.Scalar,
+): { scale: tf.Scalar; norm: tf.Scalar } {
+  return tf.tidy(() => {
+    const norm = globalNorm(gradients);
+    return { scale: tf.minimum(tf.div(maxNorm, tf.add(norm, 1e-6)), 1) as tf.Scalar, norm };
   });
 }
 
@@ -25,8 +36,12 @@ export function globalNorm(gradients: TensorParams): tf.Scalar {
   const tensors = Object.values(gradients);
   if (tensors.length === 0) return tf.scalar(0);
   return tf.tidy(() => {
-    const squares = tensors.map((gradient) => tf.sum(tf.square(gradient)));
-    // Not stacked: the number of parameters would become a size, which may collide with a symbol's stand-in.
+    const { groups } = layOut(
+      Object.keys(gradients),
+      (path) => (gradients[path] as tf.Tensor).size,
+      () => "all",
+    );
+    const squares = groups.map((group) => tf.sum(tf.square(join(gradients, group))));
     return tf.sqrt(squares.reduce((sum, square) => tf.add(sum, square))) as tf.Scalar;
   });
 }

@@ -165,17 +165,16 @@ const split: TraceKernel = ({ t, input, attrs }) => {
     attrs.numOrSizeSplits as number | number[],
     axis as number,
   );
-  let at = 0;
-  return sizes.map((size) => {
-    const begin = x.shape.map((_, index) => (index === axis ? at : 0));
-    at += size;
-    return slice(
-      t,
-      x,
-      begin,
-      x.shape.map((full, index) => (index === axis ? size : full)),
-    );
-  });
+  if (sizes.length === 1) return [x];
+  const shapes = sizes.map((size) => x.shape.map((full, index) => (index === axis ? size : full)));
+  return [
+    ...t.graph.nodeOf(
+      "Split",
+      [x, t.graph.ints(sizes)],
+      shapes.map((shape) => ({ type: x.type, shape })),
+      { axis: axis as number },
+    ),
+  ];
 };
 
 const pad: TraceKernel = ({ t, input, attrs }) => {
