@@ -4,43 +4,49 @@
  * Shapes: H = width, N = rows of a flattened input, I, O = features in and out, C = classes, V = vocabulary.
  */
 import * as tf from "@tensorflow/tfjs";
+import type { Value } from "./onnx/graph.js";
 import { defineTracedOp } from "./trace/traced-op.js";
 
 interface LayerNormAttributes {
   readonly eps: number;
 }
 
+/** The further results are each row's mean and inverse deviation, for the gradient. */
 const layerNormOp = defineTracedOp<LayerNormAttributes>({
   name: "layerNorm",
   eager([x, gamma, beta], { eps }) {
-    const { normalised } = normalise(x as tf.Tensor, eps);
-    return tf.add(tf.mul(normalised, gamma as tf.Tensor), beta as tf.Tensor);
+    const input = x as tf.Tensor;
+    const mean = tf.mean(input, -1, true);
+    const centred = tf.sub(input, mean);
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps));
+    const y = tf.add(tf.mul(tf.mul(centred, scale), gamma as tf.Tensor), beta as tf.Tensor);
+    return [y, mean, scale];
   },
-  trace({ graph }, [x, gamma, beta], { eps }) {
-    return graph.node(
+  trace({ graph }, [x, gamma, beta], { eps }, hasGradient) {
+    const shape = x?.shape ?? [];
+    const row = { type: "float32" as const, shape: [...shape.slice(0, -1), 1] };
+    return graph.nodeOf(
       "LayerNormalization",
       [x, gamma, beta],
-      { type: "float32", shape: x?.shape ?? [] },
+      [{ type: "float32", shape }, ...(hasGradient ? [row, row] : [])],
       { axis: -1, epsilon: { float: eps } },
     );
   },
-  gradient(dy, [x, gamma], _output, { eps }) {
-    const { normalised, deviation } = normalise(x as tf.Tensor, eps);
-    const H = (x as tf.Tensor).shape.at(-1) as number;
+  gradient(dy, [x, gamma], [, mean, scale]) {
+    const input = x as tf.Tensor;
+    const H = input.shape.at(-1) as number;
+    const normal = tf.mul(tf.sub(input, mean as tf.Tensor), scale as tf.Tensor);
     const scaled = tf.mul(dy, gamma as tf.Tensor);
-    const mean = tf.mul(tf.sum(scaled, -1, true), 1 / H);
-    const projected = tf.mul(tf.sum(tf.mul(scaled, normalised), -1, true), 1 / H);
-    const dx = tf.div(tf.sub(tf.sub(scaled, mean), tf.mul(normalised, projected)), deviation);
+    const average = tf.mul(tf.sum(scaled, -1, true), 1 / H);
+    const projection = tf.mul(tf.sum(tf.mul(scaled, normal), -1, true), 1 / H);
+    const dx = tf.mul(
+      tf.sub(tf.sub(scaled, average), tf.mul(normal, projection)),
+      scale as tf.Tensor,
+    );
     const rows = Array.from({ length: dy.rank - 1 }, (_, axis) => axis);
-    return [dx, tf.sum(tf.mul(dy, normalised), rows), tf.sum(dy, rows)];
+    return [dx, tf.sum(tf.mul(dy, normal), rows), tf.sum(dy, rows)];
   },
 });
-
-function normalise(x: tf.Tensor, eps: number) {
-  const centred = tf.sub(x, tf.mean(x, -1, true));
-  const deviation = tf.sqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps));
-  return { normalised: tf.div(centred, deviation), deviation };
-}
 
 /** Layer normalisation over the last axis with biased variance; `gamma` and `beta` are `[H]`. */
 export function layerNorm<T extends tf.Tensor>(
@@ -52,29 +58,35 @@ export function layerNorm<T extends tf.Tensor>(
   return layerNormOp([x, gamma, beta], { eps }) as T;
 }
 
+/** `x Phi(x)`; the further result is Phi(x), the costly part of the gradient. */
 const geluOp = defineTracedOp<Record<never, never>>({
   name: "gelu",
-  eager: ([x]) => geluOf(x as tf.Tensor),
-  trace(tracing, [x]) {
-    if (!x) throw new Error("internal: gelu without input");
-    // The pattern that ONNX Runtime fuses into one Gelu.
-    const { graph } = tracing;
-    const root = graph.scalar("float32", Math.SQRT2);
-    const erf = tracing.unary("Erf", tracing.binary("Div", x, root));
-    const sum = tracing.binary("Add", erf, graph.scalar("float32", 1));
-    return tracing.binary("Mul", tracing.binary("Mul", x, sum), graph.scalar("float32", 0.5));
+  eager([x]) {
+    const half = tf.mul(tf.erf(tf.mul(x as tf.Tensor, Math.SQRT1_2)), 0.5);
+    const probability = tf.add(half, 0.5);
+    return [tf.mul(x as tf.Tensor, probability), probability];
   },
-  gradient(dy, [x]) {
-    const input = x as tf.Tensor;
-    const cdf = tf.mul(0.5, tf.add(1, tf.erf(tf.mul(input, Math.SQRT1_2))));
-    const density = tf.mul(tf.exp(tf.mul(tf.square(input), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-    return [tf.mul(dy, tf.add(cdf, tf.mul(input, density)))];
+  trace(t, [x], _attributes, hasGradient) {
+    const input = x as Value;
+    const scalar = (number: number) => t.graph.scalar("float32", number);
+    if (!hasGradient) {
+      // The pattern that ONNX Runtime fuses into one Gelu.
+      const erf = t.unary("Erf", t.binary("Div", input, scalar(Math.SQRT2)));
+      const sum = t.binary("Add", erf, scalar(1));
+      return t.binary("Mul", t.binary("Mul", input, sum), scalar(0.5));
+    }
+    const root = t.binary("Mul", input, scalar(Math.SQRT1_2));
+    const half = t.binary("Mul", t.unary("Erf", root), scalar(0.5));
+    const probability = t.binary("Add", half, scalar(0.5));
+    return [t.binary("Mul", input, probability), probability];
+  },
+  gradient(dy, [x], [, probability]) {
+    const root = tf.mul(x as tf.Tensor, Math.SQRT1_2);
+    // x phi(x) = u exp(-u^2) / sqrt(pi) with u = x / sqrt(2); where exp(u^2) overflows the quotient is 0, as it should.
+    const slope = tf.mul(tf.div(root, tf.exp(tf.square(root))), 1 / Math.sqrt(Math.PI));
+    return [tf.mul(dy, tf.add(probability as tf.Tensor, slope))];
   },
 });
-
-function geluOf(x: tf.Tensor): tf.Tensor {
-  return tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.mul(x, Math.SQRT1_2))));
-}
 
 /** GELU in its exact (erf) form. */
 export function gelu<T extends tf.Tensor>(x: T): T {
@@ -142,9 +154,28 @@ export function embedding(table: tf.Tensor, ids: tf.Tensor): tf.Tensor {
   return tf.gather(table, ids);
 }
 
+const crossEntropyOp = defineTracedOp<{ readonly classes: number }>({
+  name: "softmaxCrossEntropy",
+  eager: ([logits, target]) =>
+    tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits as tf.Tensor2D), target as tf.Tensor2D), 1)),
+  trace(t, [logits, target]) {
+    if (!logits || !target) throw new Error("internal: cross-entropy without inputs");
+    const logProbs = t.graph.node("LogSoftmax", [logits], logits, { axis: 1 });
+    return t.unary("Neg", t.reduce("ReduceSum", t.binary("Mul", logProbs, target), [1], false));
+  },
+  // The tape's way through the logarithm is a dozen passes; this is two.
+  gradient: (dy, [logits, target]) => [
+    tf.mul(
+      tf.sub(tf.softmax(logits as tf.Tensor2D), target as tf.Tensor2D),
+      tf.expandDims(dy, 1), // [N, 1]
+    ),
+    undefined,
+  ],
+});
+
 /** Cross-entropy in nats of each row; `logits` is `[N, C]`, `labels` class indices `[N]` (int32 or float32); `[N]`. */
 export function softmaxCrossEntropy(logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor1D {
   const [, C] = logits.shape;
   const target = tf.cast(tf.oneHot(tf.cast(labels, "int32"), C), "float32"); // [N, C]
-  return tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits), target), 1)) as tf.Tensor1D;
+  return crossEntropyOp([logits, target], { classes: C }) as tf.Tensor1D;
 }
