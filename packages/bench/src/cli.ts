@@ -1,120 +1,207 @@
-/** @file The benchmark's command line: `pnpm bench <what> [options]`. */
+/** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
 import { realpathSync } from "node:fs";
 import { pathToFileURL } from "node:url";
+import { engineHelp, glueHelp, overview } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
-import { parseGlueOptions } from "./glue/options.js";
-import { runGlue } from "./glue/run.js";
+import {
+  type Args,
+  createReader,
+  glueFlags,
+  glueLists,
+  maskDataFolder,
+  parseGlueOptions,
+} from "./glue/options.js";
+import { isStop, listenForStop } from "./glue/stop.js";
 
-const help = `Usage: pnpm bench <command> [options]
-
-Commands:
-  glue      train and compare early-exit methods; ends with a table, a report and results.json
-  engine    time compiled training and inference against TensorFlow.js and PyTorch
-
-pnpm bench glue [options]
-  --data <folder|hub>     official GLUE files, or the Hugging Face hub   (default: small generated tasks)
-  --tasks <a,b>           such as rte,sst-2                              (default: all there are)
-  --methods <a,b>         full, entropy, patience, consistentee, consistentee-vanilla
-  --backbone <spec>       fresh:<layers>x<width>, a folder or a hub id   (default: fresh:12x64; real data fresh:12x128)
-  --preset <small|paper>  hyper-parameters                               (default: small)
-  --seeds <a,b>           one run of everything per seed                 (default: 42)
-  --epochs <n>            instead of the preset's
-  --limit <n>             training rows per task   --dev-limit <n>  dev rows   --max-length <n>  tokens
-  --out <folder>          where everything goes                          (default: runs/<name>)
-  --name <name>           runs/<name>
-  --resume                go on with an unfinished run in that folder
-  --dry-run               list every training with its predicted time, and stop
-  --threads <n>   --runtime <onnxruntime-node|onnxruntime-web|eager>   --hub-url <url>
-
-Examples:
-  pnpm bench glue
-  pnpm bench glue --data ../glue --tasks sst-2,rte --limit 10000
-  pnpm bench glue --tasks sentiment --methods full,entropy --seeds 1,2,3
-`;
-
-type Args = Record<string, string | boolean | string[]>;
-
-/** Splits `--name value`, `--name=value` and flags. */
-export function parseArgs(words: readonly string[]): {
-  readonly rest: string[];
-  readonly args: Args;
-} {
-  const flags = new Set(["resume", "dry-run", "help"]);
-  const rest: string[] = [];
-  const args: Args = {};
-  for (let index = 0; index < words.length; index += 1) {
-    const word = words[index] as string;
-    if (word === "-h") args.help = true;
-    else if (!word.startsWith("--")) rest.push(word);
-    else {
-      const [name, given] = splitOnce(word.slice(2), "=");
-      if (flags.has(name)) {
-        if (given !== undefined)
-          throw new BenchError("BAD_OPTION", `--${name}`, "takes no value. Leave it out.");
-        args[name] = true;
-        continue;
-      }
-      const next = words[index + 1];
-      const value = given ?? (next === undefined || next.startsWith("--") ? undefined : next);
-      if (given === undefined && value !== undefined) index += 1;
-      if (name in args && name !== "strategy")
-        throw new BenchError(
-          "BAD_OPTION",
-          `--${name}`,
-          "is given twice. Give it once, with commas.",
-        );
-      const before = args[name];
-      args[name] =
-        name === "strategy" && Array.isArray(before)
-          ? [...before, String(value)]
-          : name === "strategy"
-            ? [String(value)]
-            : (value ?? true);
-    }
-  }
-  return { rest, args };
+interface Command {
+  readonly help: string;
+  /** Options without a value. */
+  readonly flags: readonly string[];
+  /** Options that may be repeated. */
+  readonly lists: readonly string[];
+  run(args: Args, words: readonly string[]): Promise<number>;
 }
 
-function splitOnce(text: string, by: string): readonly [string, string | undefined] {
-  const at = text.indexOf(by);
-  return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
-}
+const commands: Readonly<Record<string, Command>> = {
+  glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
+  engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
+};
 
-/** Runs one command; returns the exit code. */
+/** Runs one command; returns the exit code. @throws what the command throws */
 export async function main(words: readonly string[]): Promise<number> {
-  const { rest, args } = parseArgs(words);
-  const [command, ...extra] = rest;
-  if (command === undefined || args.help) {
-    process.stdout.write(help);
-    return command === undefined && !args.help ? 2 : 0;
+  const wantsHelp = words.some((word) => word === "--help" || word === "-h");
+  const [first, ...rest] = words.filter((word) => word !== "--help" && word !== "-h");
+  const name = first === "help" ? rest[0] : first;
+  if (name === undefined) {
+    (wantsHelp || first === "help" ? process.stdout : process.stderr).write(overview);
+    return wantsHelp || first === "help" ? 0 : 2;
   }
-  if (extra.length > 0)
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (!command) {
+    const isOption = name.startsWith("-");
     throw new BenchError(
       "UNKNOWN_OPTION",
-      extra[0] as string,
-      `is not expected after "${command}". Options start with --.`,
+      name,
+      isOption
+        ? "expected a command before the options. Try: pnpm bench glue --help"
+        : `there is no such command. ${suggestNames(name, Object.keys(commands))}`,
     );
-  if (command === "glue") {
-    const typed = `pnpm bench ${words.join(" ")}`;
-    const { table, failures } = await runGlue(parseGlueOptions(args, typed));
-    process.stdout.write(`${table}\n`);
-    return failures.length > 0 ? 1 : 0;
   }
-  throw new BenchError(
-    "UNKNOWN_OPTION",
-    command,
-    `there is no such command. ${suggestNames(command, ["glue", "engine"])}`,
-  );
+  if (wantsHelp || first === "help") {
+    process.stdout.write(command.help);
+    return 0;
+  }
+  return command.run(parseArgs(rest, command), words);
+}
+
+/** Splits `--name value`, `--name=value` and flags. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
+export function parseArgs(
+  words: readonly string[],
+  { flags, lists }: Pick<Command, "flags" | "lists">,
+): Args {
+  const args: Record<string, string | true | readonly string[]> = {};
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] as string;
+    if (!word.startsWith("--"))
+      throw new BenchError(
+        "UNKNOWN_OPTION",
+        word,
+        "is not expected here. Options start with --, and lists are written with commas, without spaces.",
+      );
+    const at = word.indexOf("=");
+    const name = word.slice(2, at < 0 ? undefined : at);
+    const given = at < 0 ? undefined : word.slice(at + 1);
+    if (flags.includes(name)) {
+      if (given !== undefined)
+        throw new BenchError("BAD_OPTION", `--${name}`, `takes no value, got "${given}".`);
+      args[name] = true;
+      continue;
+    }
+    const next = words[index + 1];
+    const value = given ?? (next === undefined || next.startsWith("--") ? undefined : next);
+    if (given === undefined && value !== undefined) index += 1;
+    const before = args[name];
+    if (lists.includes(name)) args[name] = [...(Array.isArray(before) ? before : []), value ?? ""];
+    else if (before !== undefined)
+      throw new BenchError("BAD_OPTION", `--${name}`, "is given twice. Give it once, with commas.");
+    else args[name] = value ?? true;
+  }
+  return args;
+}
+
+async function glue(args: Args, words: readonly string[]): Promise<number> {
+  const command = commandLine(words);
+  const options = parseGlueOptions(args, command);
+  const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
+  try {
+    const { runGlue } = await import("./glue/run.js");
+    const { table, failures, files } = await runGlue(options, { signal: stop.signal });
+    process.stdout.write(`${table}\n`);
+    if (files.length > 0) process.stderr.write(`Written: ${files.join(", ")}\n`);
+    if (failures.length > 0)
+      process.stderr.write(
+        `${failures.length} of the cells failed: ${failures.map(({ task, method, seed }) => `${task}/${method}/${seed}`).join(", ")}. After mending the cause, go on with:\n  ${command} --resume\n`,
+      );
+    return failures.length > 0 ? 1 : 0;
+  } catch (cause) {
+    const code = stop.exitCode();
+    if (code === undefined || !isStop(cause)) throw cause;
+    process.stderr.write(
+      options.dryRun ? "Stopped.\n" : `Stopped. To go on:\n  ${command} --resume\n`,
+    );
+    return code;
+  } finally {
+    stop.release();
+  }
+}
+
+const engineOptions = [
+  "widths",
+  "depth",
+  "heads",
+  "vocabulary",
+  "batch",
+  "length",
+  "dropout",
+  "threads",
+  "rounds",
+  "wasm-rounds",
+  "no-torch",
+  "check",
+] as const;
+
+async function engine(args: Args): Promise<number> {
+  const read = createReader(args, engineOptions);
+  const widths = read.list("widths").map((width) => {
+    const value = Number(width);
+    if (Number.isInteger(value) && value >= 8) return value;
+    throw new BenchError("BAD_OPTION", "--widths", `expected whole numbers >= 8, got "${width}".`);
+  });
+  const dropout = read.number("dropout", "a number from 0 to below 1", (p) => p >= 0 && p < 1);
+  const given = {
+    depth: read.whole("depth", 1),
+    heads: read.whole("heads", 1),
+    vocabulary: read.whole("vocabulary", 8),
+    batch: read.whole("batch", 1),
+    length: read.whole("length", 2),
+    dropout,
+    threads: read.whole("threads", 1),
+    rounds: read.whole("rounds", 1),
+    wasmRounds: read.whole("wasm-rounds", 0),
+  };
+  const { runEngineBench } = await import("./engine/index.js");
+  const { bars } = await runEngineBench({
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...(widths.length > 0 ? { widths } : {}),
+    torch: args["no-torch"] !== true,
+    log: (line) => process.stdout.write(`${line}\n`),
+  });
+  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+/** The command as a shell takes it, without `--resume`, which changes nothing about the results. */
+export function commandLine(
+  words: readonly string[],
+  folder: string | undefined = process.env.CEE_DATA_DIR,
+): string {
+  const shown = words.filter((word) => word !== "--resume");
+  return ["pnpm bench", ...shown.map((word) => quote(maskDataFolder(word, folder)))].join(" ");
+}
+
+function quote(word: string): string {
+  return /^[\w@%+=:,./$-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+const usageCodes: readonly unknown[] = [
+  "UNKNOWN_OPTION",
+  "BAD_OPTION",
+  "UNKNOWN_TASK",
+  "UNKNOWN_METHOD",
+  "UNKNOWN_STRATEGY",
+];
+
+/** 2 for a command line that can't be meant, 1 for everything else that goes wrong. */
+export function exitCodeOf(cause: unknown): 1 | 2 {
+  const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };
+  return usageCodes.includes(code) || (typeof who === "string" && who.startsWith("--")) ? 2 : 1;
+}
+
+/** Runs the command line of this process. */
+export async function runMain(words: readonly string[]): Promise<void> {
+  // A reader such as `head` may be gone before everything is printed.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+  try {
+    process.exitCode = await main(words);
+  } catch (cause) {
+    const isError = cause instanceof Error;
+    const text = isError ? (process.env.CEE_DEBUG ? cause.stack : cause.message) : String(cause);
+    process.stderr.write(`${text}\n`);
+    process.exitCode = exitCodeOf(cause);
+  }
 }
 
 const invoked = process.argv[1];
 if (invoked !== undefined && import.meta.url === pathToFileURL(realpathSync(invoked)).href)
-  main(process.argv.slice(2)).then(
-    (code) => {
-      process.exitCode = code;
-    },
-    (cause: unknown) => {
-      process.stderr.write(`${cause instanceof Error ? cause.message : String(cause)}\n`);
-      process.exitCode = 1;
-    },
-  );
+  void runMain(process.argv.slice(2));

@@ -14,7 +14,8 @@ export type BenchErrorCode =
   | "DOWNLOAD_FAILED"
   | "WRITE_FAILED"
   | "TRAINING_FAILED"
-  | "RUN_MISMATCH";
+  | "RUN_MISMATCH"
+  | "STOPPED";
 
 export class BenchError extends Error {
   override readonly name = "BenchError";

@@ -81,6 +81,26 @@ export interface Results {
   readonly versions?: Readonly<Record<string, string>>;
   /** Processor, threads. */
   readonly machine?: Readonly<Record<string, string | number>>;
+  /** Cells that have no rows because something went wrong. */
+  readonly failures?: readonly Failure[];
+  /** Cells that have no rows because the method is not made for the task. */
+  readonly leftOut?: readonly LeftOut[];
+}
+
+/** A method on a task with a seed that ended with an error. */
+export interface Failure {
+  readonly task: string;
+  readonly method: string;
+  readonly seed: number;
+  readonly message: string;
+}
+
+/** A method that cannot do a task, and why. */
+export interface LeftOut {
+  readonly task: string;
+  readonly method: string;
+  readonly seed: number;
+  readonly reason: string;
 }
 
 export interface LayerFields {
@@ -240,6 +260,20 @@ const orMissing =
   (value) =>
     value === undefined || check(value);
 
+/** A list of cells by name, each with a text. */
+function isCells(field: string): Check {
+  return (value) =>
+    Array.isArray(value) &&
+    value.every(
+      (cell) =>
+        isRecord(cell) &&
+        isText(cell.task) &&
+        isText(cell.method) &&
+        isNumber(cell.seed) &&
+        isText(cell[field]),
+    );
+}
+
 /** Field, check, and what the check expects. */
 type Field = readonly [name: string, check: Check, expected: string];
 
@@ -296,6 +330,8 @@ const resultFields: readonly Field[] = [
     "an object whose source is embedded, folder or hub",
   ],
   ["rows", Array.isArray, "a list"],
+  ["failures", orMissing(isCells("message")), "a list of { task, method, seed, message }"],
+  ["leftOut", orMissing(isCells("reason")), "a list of { task, method, seed, reason }"],
 ];
 
 /** Checks everything that reading code relies on; unknown fields pass. @throws BenchError `BAD_RESULTS` */

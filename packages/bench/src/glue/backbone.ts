@@ -11,6 +11,8 @@ import {
 import { resolveModel } from "@cee/backbone/hub";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
+import { parseFresh } from "./options.js";
+import type { ProgressLine } from "./progress.js";
 
 export interface BackboneOptions {
   /** `fresh:<layers>x<width>`, a folder, or a hub id. */
@@ -19,8 +21,8 @@ export interface BackboneOptions {
   readonly seed: number;
   readonly maxLength: number;
   readonly hubUrl?: string | undefined;
-  readonly cacheDir: string;
-  readonly log: (line: string) => void;
+  readonly progress: ProgressLine;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Pieces of a vocabulary made for a fresh encoder, at most. */
@@ -28,16 +30,18 @@ const LARGEST_FRESH_VOCABULARY = 8192;
 
 /** Loads or makes the encoder with fresh exit heads for the task. @throws BenchError `BAD_OPTION` */
 export async function prepareBackbone(options: BackboneOptions): Promise<ExitEncoder> {
-  const { spec, task, seed, hubUrl, cacheDir, log } = options;
+  const { spec, task, seed, hubUrl, progress, signal } = options;
   const { labels, regression } = task.task;
   const kind = regression ? { regression: true } : { labels };
   if (spec.startsWith("fresh:")) return freshEncoder(options);
   const folder = await resolveModel(spec, {
-    cacheDir,
     ...(hubUrl === undefined ? {} : { hubUrl }),
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: ({ file, received }) =>
+      progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
   });
   const encoder = await loadExitEncoder(folder, { ...kind, freshHeads: true, seed });
-  for (const note of encoder.notes) log(`${spec}: ${note}`);
+  for (const note of encoder.notes) progress.print(`${spec}: ${note}`);
   if (!encoder.tokenizer)
     throw new BenchError(
       "BAD_OPTION",
@@ -49,14 +53,7 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
 }
 
 function freshEncoder({ spec, task, seed, maxLength }: BackboneOptions): ExitEncoder {
-  const match = /^fresh:(\d+)x(\d+)$/.exec(spec);
-  const [depth, hidden] = [Number(match?.[1]), Number(match?.[2])];
-  if (!match || depth < 1 || hidden < 8 || hidden % 8 !== 0)
-    throw new BenchError(
-      "BAD_OPTION",
-      "--backbone",
-      `expected fresh:<layers>x<width> with a width divisible by 8, such as fresh:12x128, got "${spec}".`,
-    );
+  const { depth, hidden } = parseFresh(spec);
   const { labels, regression } = task.task;
   const texts = task.splits.train.flatMap(({ text, pair }) =>
     pair === undefined ? [text] : [text, pair],

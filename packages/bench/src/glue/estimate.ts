@@ -5,12 +5,19 @@ import type { PhaseReport, TrainingPhase } from "@cee/exit-policies";
 import type { Method, TrainingSpec, Workbench } from "../methods/method.js";
 import { initialiseSpec } from "../methods/strategy-method.js";
 
+/** More phases than any plan has; one that never ends is not waited for. */
+const MOST_PHASES = 1000;
+
 /** All phases that a plan may run; a plan that stops early runs fewer. */
 export function phasesOf(spec: TrainingSpec): TrainingPhase[] {
   const plan = spec.plan();
   const phases: TrainingPhase[] = [];
   let report: PhaseReport = { phase: "", steps: 0, loss: 0, measures: {} };
-  for (let next = plan.next(); !next.done; next = plan.next(report)) {
+  for (
+    let next = plan.next();
+    !next.done && phases.length < MOST_PHASES;
+    next = plan.next(report)
+  ) {
     phases.push(next.value);
     report = { phase: next.value.name, steps: 0, loss: 0, measures: {} };
   }
@@ -27,17 +34,50 @@ export function rowsOf(phase: TrainingPhase, trainRows: number): number {
   return phase.source === "record" ? trainRows / 3 + passes * RECORD_SHARE : passes;
 }
 
+/** A training with its phases; none where planning it failed, which running it will report. */
+export interface PlannedTraining {
+  readonly spec: TrainingSpec;
+  readonly phases: readonly TrainingPhase[];
+  /** Methods that need it. */
+  readonly methods: readonly Method[];
+  /** See {@link rowsOf}. */
+  readonly rows: number;
+}
+
 /** Every training of some methods once, however many of them share it. */
-export function trainingsOf(methods: readonly Method[], bench: Workbench): TrainingSpec[] {
-  const known = new Map<string, TrainingSpec>();
+export function planTrainings(methods: readonly Method[], bench: Workbench): PlannedTraining[] {
+  const known = new Map<string, PlannedTraining & { readonly methods: Method[] }>();
   for (const method of methods) {
     if (method.unsupported(bench.task)) continue;
-    for (const spec of method.trainings(bench)) {
+    for (const spec of attempt(() => method.trainings(bench))) {
       const key = JSON.stringify([spec.parent?.identity ?? null, spec.identity]);
-      if (!known.has(key)) known.set(key, spec);
+      const found = known.get(key);
+      if (found) {
+        found.methods.push(method);
+        continue;
+      }
+      const phases = attempt(() => phasesOf(spec));
+      const rows = phases.reduce((sum, phase) => sum + rowsOf(phase, bench.train.length), 0);
+      known.set(key, { spec, phases, methods: [method], rows });
     }
   }
   return [...known.values()];
+}
+
+function attempt<T>(list: () => readonly T[]): readonly T[] {
+  try {
+    return list();
+  } catch {
+    return [];
+  }
+}
+
+/** Optimiser steps of all phases. */
+export function stepsOf(phases: readonly TrainingPhase[], trainRows: number): number {
+  return phases.reduce(
+    (sum, phase) => sum + Math.ceil(trainRows / phase.batchSize) * phase.epochs,
+    0,
+  );
 }
 
 /** Seconds per training row, measured on a few steps of the shared initialisation. */

@@ -19,6 +19,8 @@ export interface EvaluateOptions {
   readonly method: Method;
   readonly seed: number;
   readonly depth: number;
+  /** As results name it: `dev`, `dev-mismatched`. */
+  readonly split: string;
   readonly dev: readonly DataRow[];
   readonly encoded: readonly TrainingRow[];
   readonly padId: number;
@@ -27,6 +29,7 @@ export interface EvaluateOptions {
   readonly points: readonly CurvePoint[];
   /** Rows that are timed. @default 32 */
   readonly timedRows?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const pointNames: Readonly<Record<LossRule, OperatingPoint>> = {
@@ -36,7 +39,7 @@ const pointNames: Readonly<Record<LossRule, OperatingPoint>> = {
 
 /** Makes the rows of one method. */
 export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
-  const { task, method, seed, depth, dev, full, points } = options;
+  const { task, method, seed, depth, split, dev, full, points } = options;
   const labels = dev.map((row) => row.label);
   const fullScore = score(task.metric, full.predictions, labels);
   const rowOf = (
@@ -47,7 +50,7 @@ export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
     task: task.name,
     method: method.name,
     seed,
-    split: "dev",
+    split,
     metric: task.metric,
     score: score(task.metric, point.predictions, labels),
     fullScore,
@@ -94,7 +97,7 @@ export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
 
 /** Saved runtime per operating point, all of them against full depth in the same rounds. */
 async function timeAll(
-  { full, encoded, padId, timedRows = 32 }: EvaluateOptions,
+  { full, encoded, padId, timedRows = 32, signal }: EvaluateOptions,
   points: readonly CurvePoint[],
 ): Promise<ReadonlyMap<CurvePoint, number>> {
   if (points.length === 0) return new Map();
@@ -104,7 +107,7 @@ async function timeAll(
   const reference = await full.open();
   try {
     for (const point of points) models.push(await point.open());
-    const { savedRuntime } = await timeModels(reference, models, { rows, padId });
+    const { savedRuntime } = await timeModels(reference, models, { rows, padId, signal });
     return new Map(points.map((point, index) => [point, savedRuntime[index] as number]));
   } finally {
     await reference.dispose();

@@ -1,5 +1,5 @@
-/** @file The options of `bench glue`, checked. */
-import { existsSync } from "node:fs";
+/** @file The options of `bench glue`, checked before anything is loaded. */
+import { existsSync, statSync } from "node:fs";
 import { BenchError, suggestNames } from "../errors.js";
 
 export interface GlueOptions {
@@ -25,13 +25,25 @@ export interface GlueOptions {
   readonly resume: boolean;
   readonly dryRun: boolean;
   readonly threads: number | undefined;
-  readonly runtime: string | undefined;
+  readonly runtime: RuntimeName | undefined;
   readonly hubUrl: string | undefined;
-  /** As typed, for the report. */
+  /** What gives these results again, for the report: as typed, without `--resume`. */
   readonly command: string;
 }
 
-const known = new Set([
+/** What the command line was split into. */
+export type Args = Readonly<Record<string, string | true | readonly string[] | undefined>>;
+
+const runtimes = ["auto", "onnxruntime-node", "onnxruntime-web", "eager"] as const;
+export type RuntimeName = (typeof runtimes)[number];
+const presets = ["small", "paper"] as const;
+
+/** Options without a value. */
+export const glueFlags: readonly string[] = ["resume", "dry-run"];
+/** Options that may be given several times. */
+export const glueLists: readonly string[] = ["strategy"];
+
+const known: readonly string[] = [
   "data",
   "tasks",
   "methods",
@@ -46,104 +58,180 @@ const known = new Set([
   "max-length",
   "out",
   "name",
-  "resume",
-  "dry-run",
   "threads",
   "runtime",
   "hub-url",
-  "help",
-]);
+  ...glueFlags,
+];
 
 /**
  * Checks what the command line gave.
- * @throws BenchError `UNKNOWN_OPTION` or `BAD_OPTION`, naming the option
+ * @throws BenchError `UNKNOWN_OPTION`, `BAD_OPTION` or `MISSING_FILE`, naming the option
  */
-export function parseGlueOptions(
-  args: Readonly<Record<string, string | boolean | readonly string[] | undefined>>,
-  command: string,
-): GlueOptions {
-  for (const name of Object.keys(args))
-    if (!known.has(name))
-      throw new BenchError(
-        "UNKNOWN_OPTION",
-        `--${name}`,
-        `there is no such option. ${suggestNames(name, [...known])}`,
-      );
-  const text = (name: string): string | undefined => {
-    const value = args[name];
-    if (value === undefined) return undefined;
-    if (typeof value !== "string" || value === "")
-      throw new BenchError(
-        "BAD_OPTION",
-        `--${name}`,
-        `expected a value, got ${JSON.stringify(value)}.`,
-      );
-    return value;
-  };
-  const whole = (name: string, least: number): number | undefined => {
-    const value = text(name);
-    if (value === undefined) return undefined;
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < least)
-      throw new BenchError(
-        "BAD_OPTION",
-        `--${name}`,
-        `expected a whole number >= ${least}, got "${value}".`,
-      );
-    return number;
-  };
-  const list = (name: string): string[] =>
-    (text(name) ?? "")
-      .split(",")
-      .map((part) => part.trim())
-      .filter((part) => part !== "");
-  const preset = text("preset") ?? "small";
-  if (preset !== "small" && preset !== "paper")
-    throw new BenchError("BAD_OPTION", "--preset", `expected small or paper, got "${preset}".`);
-  const seeds = [...list("seeds"), ...list("seed")].map((seed) => {
-    const number = Number(seed);
-    if (!Number.isInteger(number) || number < 0)
-      throw new BenchError("BAD_OPTION", "--seeds", `expected whole numbers >= 0, got "${seed}".`);
-    return number;
-  });
-  const data = text("data") ?? "embedded";
-  if (data !== "embedded" && data !== "hub" && !existsSync(data))
-    throw new BenchError(
-      "MISSING_FILE",
-      "--data",
-      `there is no folder "${data}". Give a folder of GLUE files, "hub", or leave --data out for the embedded tasks.`,
-    );
+export function parseGlueOptions(args: Args, command: string): GlueOptions {
+  const read = createReader(args, known);
+  const data = read.text("data") ?? "embedded";
+  if (data !== "embedded" && data !== "hub") checkDataFolder(data);
+  const backbone = read.text("backbone");
+  if (backbone !== undefined) checkBackbone(backbone);
   return {
     data,
-    tasks: list("tasks"),
-    methods: list("methods"),
-    strategies: strategyList(args.strategy),
-    backbone: text("backbone"),
-    preset,
-    seeds: seeds.length > 0 ? [...new Set(seeds)] : [42],
-    epochs: whole("epochs", 1),
-    limit: whole("limit", 8),
-    devLimit: whole("dev-limit", 8),
-    maxLength: whole("max-length", 8),
-    out: text("out") ?? `runs/${text("name") ?? defaultName(data)}`,
+    tasks: read.list("tasks"),
+    methods: read.list("methods"),
+    strategies: read.list("strategy"),
+    backbone,
+    preset: read.choice("preset", presets) ?? "small",
+    seeds: seedsOf(read),
+    epochs: read.whole("epochs", 1),
+    limit: read.whole("limit", 8),
+    devLimit: read.whole("dev-limit", 8),
+    maxLength: read.whole("max-length", 8),
+    out: outOf(read, data),
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
-    threads: whole("threads", 1),
-    runtime: text("runtime"),
-    hubUrl: text("hub-url"),
+    threads: read.whole("threads", 1),
+    runtime: read.choice("runtime", runtimes),
+    hubUrl: hubUrlOf(read),
     command,
   };
 }
 
-function strategyList(value: string | boolean | readonly string[] | undefined): string[] {
-  if (value === undefined) return [];
-  if (typeof value === "boolean")
-    throw new BenchError("BAD_OPTION", "--strategy", "expected a name, a file or a package.");
-  return (typeof value === "string" ? [value] : [...value]).flatMap((part) => part.split(","));
+export type OptionReader = ReturnType<typeof createReader>;
+
+/** Typed access to options. @throws BenchError `UNKNOWN_OPTION` for one that is not among `names` */
+export function createReader(args: Args, names: readonly string[]) {
+  for (const name of Object.keys(args))
+    if (!names.includes(name))
+      throw new BenchError(
+        "UNKNOWN_OPTION",
+        `--${name}`,
+        `there is no such option. ${suggestNames(name, names)}`,
+      );
+  const bad = (name: string, expected: string, found: unknown) =>
+    new BenchError(
+      "BAD_OPTION",
+      `--${name}`,
+      `expected ${expected}, got ${found === true ? "nothing" : JSON.stringify(found)}.`,
+    );
+  const text = (name: string): string | undefined => {
+    const value = args[name];
+    if (value === undefined) return undefined;
+    if (typeof value !== "string" || value === "") throw bad(name, "a value", value);
+    return value;
+  };
+  const number = (name: string, expected: string, fits: (value: number) => boolean) => {
+    const value = text(name);
+    if (value === undefined) return undefined;
+    const parsed = value.trim() === "" ? Number.NaN : Number(value);
+    if (!fits(parsed)) throw bad(name, expected, value);
+    return parsed;
+  };
+  return {
+    text,
+    number,
+    whole: (name: string, least: number) =>
+      number(
+        name,
+        `a whole number >= ${least}`,
+        (value) => Number.isSafeInteger(value) && value >= least,
+      ),
+    choice<T extends string>(name: string, choices: readonly T[]): T | undefined {
+      const value = text(name);
+      if (value === undefined) return undefined;
+      const found = choices.find((choice) => choice === value);
+      if (found !== undefined) return found;
+      throw new BenchError(
+        "BAD_OPTION",
+        `--${name}`,
+        `got "${value}". ${suggestNames(value, choices)}`,
+      );
+    },
+    /** Values separated by commas; empty when the option is not given. */
+    list(name: string): string[] {
+      const value = args[name];
+      if (value === undefined) return [];
+      const given: unknown[] = Array.isArray(value) ? value : [value];
+      return given.flatMap((part) => {
+        const words = typeof part === "string" ? part.split(",").map((word) => word.trim()) : [""];
+        if (words.includes("")) throw bad(name, "values separated by commas", part);
+        return words;
+      });
+    },
+  };
+}
+
+function seedsOf(read: OptionReader): readonly number[] {
+  const seeds = [...read.list("seeds"), ...read.list("seed")].map((seed) => {
+    if (!/^\d{1,9}$/.test(seed))
+      throw new BenchError(
+        "BAD_OPTION",
+        "--seeds",
+        `expected whole numbers from 0 to 999999999, got "${seed}".`,
+      );
+    return Number(seed);
+  });
+  return seeds.length > 0 ? [...new Set(seeds)] : [42];
+}
+
+function outOf(read: OptionReader, data: string): string {
+  const [out, name] = [read.text("out"), read.text("name")];
+  if (out !== undefined && name !== undefined)
+    throw new BenchError(
+      "BAD_OPTION",
+      "--name",
+      `--out ${out} already says where the run goes. Leave one of them out.`,
+    );
+  if (name !== undefined && !/^[\w-][\w.-]*$/.test(name))
+    throw new BenchError(
+      "BAD_OPTION",
+      "--name",
+      `expected letters, digits, ".", "-" or "_", got "${name}". A folder elsewhere is given with --out.`,
+    );
+  return out ?? `runs/${name ?? defaultName(data)}`;
 }
 
 function defaultName(data: string): string {
   return data === "embedded" ? "embedded" : data === "hub" ? "glue-hub" : "glue";
+}
+
+function hubUrlOf(read: OptionReader): string | undefined {
+  const url = read.text("hub-url");
+  if (url !== undefined && !/^https?:\/\/[^/]/.test(url))
+    throw new BenchError("BAD_OPTION", "--hub-url", `expected an http(s) address, got "${url}".`);
+  return url;
+}
+
+function checkDataFolder(data: string): void {
+  const found = existsSync(data) ? statSync(data) : undefined;
+  if (found?.isDirectory()) return;
+  const what = found ? `"${data}" is a file` : `there is no folder "${data}"`;
+  throw new BenchError(
+    "MISSING_FILE",
+    "--data",
+    `${what}. Give a folder of GLUE files, "hub", or leave --data out for the embedded tasks.`,
+  );
+}
+
+/** @throws BenchError `BAD_OPTION` */
+export function parseFresh(spec: string): { readonly depth: number; readonly hidden: number } {
+  const match = /^fresh:(\d{1,3})x(\d{1,5})$/.exec(spec);
+  const [depth, hidden] = [Number(match?.[1]), Number(match?.[2])];
+  if (match && depth >= 2 && hidden >= 8 && hidden % 8 === 0) return { depth, hidden };
+  throw new BenchError(
+    "BAD_OPTION",
+    "--backbone",
+    `expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, got "${spec}".`,
+  );
+}
+
+function checkBackbone(spec: string): void {
+  if (spec.startsWith("fresh")) parseFresh(spec);
+  else if (!existsSync(spec) && !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(spec))
+    throw new BenchError(
+      "BAD_OPTION",
+      "--backbone",
+      `there is no folder "${spec}", and it is no model name either. Give fresh:<layers>x<width>, a folder, or a name such as "owner/model".`,
+    );
 }
 
 /** The names of `wanted` that `available` has, in the order of `available`; all of them when none is wanted. */
@@ -152,12 +240,31 @@ export function chooseNames(
   available: readonly string[],
   code: "UNKNOWN_TASK" | "UNKNOWN_METHOD",
   option: string,
+  advise: (name: string) => string = () => "",
 ): string[] {
-  const fold = (name: string) => name.toLowerCase().replaceAll(/[-_\s]/g, "");
   for (const name of wanted)
     if (!available.some((candidate) => fold(candidate) === fold(name)))
-      throw new BenchError(code, option, `there is no "${name}". ${suggestNames(name, available)}`);
+      throw new BenchError(
+        code,
+        option,
+        `there is no "${name}". ${advise(name) || suggestNames(name, available)}`,
+      );
   return wanted.length === 0
     ? [...available]
     : available.filter((candidate) => wanted.some((name) => fold(name) === fold(candidate)));
+}
+
+/** Names that differ in case, dashes and underscores only are the same. */
+export function fold(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_\s]/g, "");
+}
+
+/** A path below `$CEE_DATA_DIR` is written with that name, so that a command holds on other machines too. */
+export function maskDataFolder(word: string, folder: string | undefined): string {
+  const root = folder?.replace(/\/+$/, "");
+  if (!root) return word;
+  const [option = "", value = word] = word.startsWith("--data=") ? ["--data=", word.slice(7)] : [];
+  return value === root || value.startsWith(`${root}/`)
+    ? `${option}$CEE_DATA_DIR${value.slice(root.length)}`
+    : word;
 }

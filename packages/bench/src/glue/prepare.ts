@@ -9,6 +9,8 @@ export interface PreparedTask {
   /** Never rows of dev: what the trainer looks at must not be what is reported. */
   readonly validation: readonly TrainingRow[];
   readonly dev: readonly TrainingRow[];
+  /** MNLI's second development set. */
+  readonly devMismatched: readonly TrainingRow[] | undefined;
   /** Share of dev rows that were cut to the length limit. */
   readonly truncated: number;
 }
@@ -39,10 +41,12 @@ export function prepareRows(
   if (train.length === 0)
     throw new BenchError("BAD_INPUT", task.task.name, "has no training rows. Give it more rows.");
   const dev = encode(task.splits.dev);
+  const { devMismatched } = task.splits;
   return {
     train,
     validation: all.filter((_, row) => inValidation.has(row)),
     dev,
+    devMismatched: devMismatched && encode(devMismatched),
     truncated: dev.filter((row) => row.ids.length === limit).length / Math.max(1, dev.length),
   };
 }

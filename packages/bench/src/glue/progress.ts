@@ -1,42 +1,70 @@
-/** @file One line on a terminal that says what is running and how long it will still take; silent in a pipe. */
+/** @file One line on a terminal that says what is running and how long it will still take; in a pipe, only lines that stay. */
 
 export interface ProgressLine {
-  /** Adds work that is known to lie ahead, in seconds of this machine or any other unit used throughout. */
+  /** Adds work that is known to lie ahead, in any unit used throughout; a negative number takes some back. */
   plan(units: number): void;
   /** Says what runs now, and how much of the planned work has been done since the last call. */
   update(text: string, doneUnits?: number): void;
+  /** Says how much of the planned work is behind, done now or found done: corrects what the updates added up to. */
+  settle(units: number): void;
   /** Prints a line that stays. */
   print(line: string): void;
   stop(): void;
 }
 
+/** The part of a terminal that is used. */
+export interface ProgressStream {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
+const REDRAW_MS = 100;
+
 /** Draws on `stream` at most ten times a second. */
-export function createProgressLine(stream: NodeJS.WriteStream = process.stderr): ProgressLine {
+export function createProgressLine(
+  stream: ProgressStream = process.stderr,
+  now: () => number = Date.now,
+): ProgressLine {
   const live = stream.isTTY === true;
-  const started = Date.now();
+  const started = now();
   let planned = 0;
   let done = 0;
-  let drawn = 0;
+  // What was worked on in this process, and since when: work that was found done says nothing about speed.
+  let worked = 0;
+  let firstWork: number | undefined;
+  let drawn = Number.NEGATIVE_INFINITY;
   const clear = () => {
     if (live) stream.write("\r\u001b[2K");
   };
+  const timeLeft = (): string => {
+    const elapsed = firstWork === undefined ? 0 : (now() - firstWork) / 1000;
+    if (elapsed < 2 || worked <= 0 || done >= planned) return "";
+    return ` · about ${duration(((planned - done) * elapsed) / worked)} left`;
+  };
   return {
     plan(units) {
-      planned += units;
+      planned = Math.max(0, planned + units);
     },
     update(text, doneUnits = 0) {
       done += doneUnits;
-      if (!live || Date.now() - drawn < 100) return;
-      drawn = Date.now();
-      const elapsed = (drawn - started) / 1000;
-      const share = planned > 0 ? Math.min(1, done / planned) : 0;
-      const left = share > 0.02 ? ` · about ${duration((elapsed * (1 - share)) / share)} left` : "";
-      const line = `${Math.floor(share * 100)}% · ${text} · ${duration(elapsed)}${left}`;
-      stream.write(`\r\u001b[2K${line.slice(0, Math.max(20, (stream.columns ?? 100) - 1))}`);
+      worked += doneUnits;
+      if (doneUnits > 0) firstWork ??= now();
+      if (!live || now() - drawn < REDRAW_MS) return;
+      drawn = now();
+      // Never 100 % before the end: timing comes after the last step.
+      const share = planned > 0 ? Math.min(0.99, done / planned) : 0;
+      const line = `${Math.floor(share * 100)}% · ${text} · ${duration((drawn - started) / 1000)}${timeLeft()}`;
+      // A terminal that does not know its width says 0.
+      stream.write(`\r\u001b[2K${line.slice(0, Math.max(20, (stream.columns || 100) - 1))}`);
+    },
+    settle(units) {
+      done = units;
     },
     print(line) {
       clear();
       stream.write(`${line}\n`);
+      drawn = Number.NEGATIVE_INFINITY;
     },
     stop: clear,
   };

@@ -1,12 +1,14 @@
 /** @file Wall-clock time at batch 1 against full depth, in interleaved rounds of one run. */
 import { type TrainingRow, toBatch } from "@cee/backbone";
 import type { TimedModel } from "../methods/method.js";
+import { checkStop } from "./stop.js";
 
 export interface TimingOptions {
   readonly rows: readonly TrainingRow[];
   readonly padId: number;
   /** @default 5 */
   readonly rounds?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Timing {
@@ -21,7 +23,7 @@ export interface Timing {
 export async function timeModels(
   full: TimedModel,
   models: readonly TimedModel[],
-  { rows, padId, rounds = 5 }: TimingOptions,
+  { rows, padId, rounds = 5, signal }: TimingOptions,
 ): Promise<Timing> {
   const batches = rows.map((row) => toBatch([row], { padId }));
   const all = [full, ...models];
@@ -30,6 +32,7 @@ export async function timeModels(
   for (let round = 0; round <= rounds; round += 1) {
     const sums = all.map(() => 0);
     for (const batch of batches) {
+      checkStop(signal);
       for (let turn = 0; turn < all.length; turn += 1) {
         // Another model goes first each round, so that none always runs on a cache its neighbour left.
         const index = (turn + round) % all.length;

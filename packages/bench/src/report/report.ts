@@ -63,6 +63,7 @@ export function renderReport(results: Results, options: ReportOptions = {}): str
       : htmlTable(
           tableThree(rows, { ...options, split, tasks: context.tasks, methods: context.methods }),
         ),
+    ...missingSection(results, context),
     paperSection(),
     ...(rows.length === 0 ? [] : [curvesSection(context), histogramsSection(context)]),
     runSection(results, seeds),
@@ -283,6 +284,27 @@ function histogramFigure(context: Context, rows: readonly ResultRow[]): string {
   const name = `${methodTitle(context, first.method)}, ${pointTitles[first.operatingPoint]}`;
   const chart = histogramChart({ counts, meanExitLayer, ...(groups ? { groups } : {}) }, name);
   return `<figure style="margin:0"><figcaption><h4>${escapeHtml(name)}</h4></figcaption>${chart}</figure>`;
+}
+
+/** Cells without rows, and why. */
+function missingSection({ failures = [], leftOut = [] }: Results, context: Context): string[] {
+  const item = (
+    { task, method, seed }: { task: string; method: string; seed: number },
+    why: string,
+  ) =>
+    `<li>${escapeHtml(`${taskTitle(context, task)}, ${methodTitle(context, method)}, seed ${seed}: ${why}`)}</li>`;
+  const section = (title: string, items: readonly string[]) =>
+    items.length === 0 ? [] : [`<h3>${title}</h3><ul>${items.join("")}</ul>`];
+  return [
+    ...section(
+      "Failed",
+      failures.map((cell) => item(cell, cell.message)),
+    ),
+    ...section(
+      "Left out",
+      leftOut.map((cell) => item(cell, cell.reason)),
+    ),
+  ];
 }
 
 function paperSection(): string {

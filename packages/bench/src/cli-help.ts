@@ -1,0 +1,76 @@
+/** @file What `--help` prints. */
+
+export const overview = `Usage: pnpm bench <command> [options]
+
+Compares early-exit methods for language models: trains them, lets them exit early, and says what that saves and costs.
+
+Commands:
+  glue      train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
+  engine    time compiled training and inference against TensorFlow.js and PyTorch
+
+Start here:
+  pnpm bench glue                                        small generated tasks: minutes, no download
+  pnpm bench glue --data ../glue --tasks rte,sst-2       official GLUE files
+  pnpm bench glue --help                                 every option
+
+CEE_DEBUG=1 prints where an error comes from. CEE_CACHE names the folder that downloads are kept in.
+`;
+
+export const glueHelp = `Usage: pnpm bench glue [options]
+
+Trains every method on every task, chooses operating points, measures time, and prints a table shaped like Table 3 of
+the ConsistentEE paper. The table, report.html and results.json are left in the output folder.
+
+What to run on:
+  --data <folder|hub>      official GLUE files (RTE/train.tsv, …), or the Hugging Face hub
+                           (default: small generated tasks: sentiment, paraphrase, entail, answer, similarity)
+  --tasks <a,b>            such as rte,sst-2; GLUE has rte, mrpc, sst-2, qnli, qqp, mnli, sts-b (default: all there are)
+  --limit <n>              training rows per task, drawn at random (default: all)
+  --dev-limit <n>          rows of the development set (default: all)
+  --max-length <n>         tokens per row (default: 64 for generated tasks, else 128)
+  --hub-url <url>          a mirror of the hub
+
+What to compare:
+  --methods <a,b>          full, entropy, patience, consistentee, consistentee-vanilla (default: all); full depth is
+                           always among them, being what the others are measured against
+  --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
+                           from defineExitStrategy; may be repeated
+  --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased
+                           (default: fresh:12x64 for generated tasks, else fresh:12x128)
+
+How to train:
+  --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)
+  --epochs <n>             instead of the preset's
+  --seeds <a,b>            everything once per seed; the table prints means (default: 42)
+  --threads <n>            (default: all processors)
+  --runtime <name>         auto, onnxruntime-node, onnxruntime-web or eager (default: auto)
+
+Where it goes:
+  --out <folder>           (default: runs/<name>); a run that is there is moved aside, never deleted
+  --name <name>            runs/<name> (default: embedded, glue or glue-hub)
+  --resume                 goes on with the run in that folder: finished cells and trainings are not repeated
+  --dry-run                lists every training with its predicted time, and stops
+
+Ctrl-C stops after the step in progress, with a checkpoint; --resume goes on. Exit codes: 0 all cells finished, 1 something
+failed (the other cells are finished and say so), 2 the command line was wrong, 130 stopped.
+
+Examples:
+  pnpm bench glue --tasks sentiment --methods full,entropy --seeds 1,2,3
+  pnpm bench glue --data ../glue --tasks sst-2,rte --limit 10000 --dry-run
+  pnpm bench glue --data hub --tasks rte --backbone google-bert/bert-base-uncased --preset paper
+  pnpm bench glue --strategy ./margin.ts
+`;
+
+export const engineHelp = `Usage: pnpm bench engine [options]
+
+Times a 12-layer BERT with an exit after every layer, forward and one training step: compiled, on TensorFlow.js (wasm)
+and in PyTorch where it is installed, taking turns within one run.
+
+  --widths <a,b>      (default: 128,384)       --batch <n>        (default: 32)
+  --depth <n>         (default: 12)            --length <n>       tokens per row (default: 64)
+  --heads <n>         (default: width / 64)    --vocabulary <n>   (default: 30522)
+  --dropout <p>       (default: 0.1)           --threads <n>      (default: all processors)
+  --rounds <n>        (default: 9)             --wasm-rounds <n>  0 leaves wasm out (default: 3)
+  --no-torch          leaves PyTorch out
+  --check             exit code 1 when one of the project's bars is not met
+`;

@@ -1,0 +1,276 @@
+/** @file One task with one seed: all methods in turn, each cell on disk before the next one starts. */
+import { createHash } from "node:crypto";
+import type { ExitEncoder, ModelPlan, TrainingRow } from "@cee/backbone";
+import type { Engine } from "@cee/engine";
+import type { DataRow, LoadedTask } from "../data/task.js";
+import { BenchError } from "../errors.js";
+import { full } from "../methods/full.js";
+import type { CurvePoint, Method, Workbench } from "../methods/method.js";
+import { createWorkbench, type OpenWorkbench } from "../methods/workbench.js";
+import type { Failure, LeftOut, ResultRow } from "../results.js";
+import { prepareBackbone } from "./backbone.js";
+import type { ChosenMethods } from "./choose-methods.js";
+import { type PlannedTraining, planTrainings, rowsOf, stepsOf } from "./estimate.js";
+import { evaluate } from "./evaluate.js";
+import type { GlueOptions } from "./options.js";
+import { prepareRows } from "./prepare.js";
+import type { ProgressLine } from "./progress.js";
+import { checkRows, type RunFolder } from "./run-folder.js";
+import { checkStop, isStop } from "./stop.js";
+
+/** What all tasks of a run share. */
+export interface Run {
+  readonly options: GlueOptions;
+  readonly backbone: string;
+  readonly maxLength: number;
+  readonly chosen: ChosenMethods;
+  readonly engine: Engine;
+  readonly progress: ProgressLine;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** What the cells of a run add up to. */
+export interface Collected {
+  readonly rows: ResultRow[];
+  readonly failures: Failure[];
+  readonly leftOut: LeftOut[];
+}
+
+/** A split that is reported, and what evaluates on it. */
+interface Split {
+  readonly name: string;
+  readonly rows: readonly DataRow[];
+  readonly encoded: readonly TrainingRow[];
+  readonly bench: OpenWorkbench;
+}
+
+export interface PreparedRun {
+  readonly task: LoadedTask;
+  readonly seed: number;
+  readonly encoder: ExitEncoder;
+  readonly model: ModelPlan;
+  readonly bench: OpenWorkbench;
+  readonly splits: readonly Split[];
+  /** Of data, backbone and options. */
+  readonly identity: string;
+  readonly trainings: readonly PlannedTraining[];
+  dispose(): Promise<void>;
+}
+
+/** Makes the encoder and the token rows of a task, and plans its trainings. */
+export async function prepareRun(run: Run, task: LoadedTask, seed: number): Promise<PreparedRun> {
+  const { options, backbone, maxLength, engine, progress, signal, chosen } = run;
+  const name = task.task.name;
+  progress.update(`${name} · preparing`);
+  const encoder = await prepareBackbone({
+    spec: backbone,
+    task,
+    seed,
+    maxLength,
+    hubUrl: options.hubUrl,
+    progress,
+    signal,
+  });
+  const rows = prepareRows(task, encoder, { seed, maxLength });
+  const limit = Math.min(maxLength, encoder.config.maxPositions);
+  if (rows.truncated > 0.01 && seed === options.seeds[0])
+    progress.print(
+      `${name}: ${Math.round(rows.truncated * 100)} % of the dev rows were cut to ${limit} tokens.`,
+    );
+  const model = { config: encoder.config, shape: encoder.shape, head: encoder.head };
+  const identity = digest([
+    encoder.config,
+    weightsDigest(encoder),
+    options.preset,
+    options.epochs ?? null,
+    [rows.train, rows.validation, rows.dev, rows.devMismatched ?? []].map((split) =>
+      split.map((row) => [row.id, row.label, [...row.ids]]),
+    ),
+  ]);
+  const unitsByPhase = new Map<string, number>();
+  const open = (dev: readonly TrainingRow[]) =>
+    createWorkbench({
+      engine,
+      model,
+      params: encoder.params,
+      taskName: name,
+      seed,
+      preset: options.preset,
+      epochs: options.epochs,
+      train: rows.train,
+      validation: rows.validation,
+      dev,
+      identity: { data: identity },
+      out: options.out,
+      progress,
+      ...(signal === undefined ? {} : { signal }),
+      unitsPerStep: (phase) => unitsByPhase.get(phase) ?? 0,
+    });
+  const bench = open(rows.dev);
+  const splits: Split[] = [{ name: "dev", rows: task.splits.dev, encoded: rows.dev, bench }];
+  if (task.splits.devMismatched && rows.devMismatched)
+    splits.push({
+      name: "dev-mismatched",
+      rows: task.splits.devMismatched,
+      encoded: rows.devMismatched,
+      // The same trained models, asked about other rows.
+      bench: { ...open(rows.devMismatched), fit: bench.fit },
+    });
+  const trainings = planTrainings(chosen.methods, bench);
+  const weight = unitsPerRow(task);
+  for (const { phases } of trainings)
+    for (const phase of phases) {
+      const steps = stepsOf([phase], rows.train.length);
+      unitsByPhase.set(phase.name, (rowsOf(phase, rows.train.length) * weight) / steps);
+    }
+  return {
+    task,
+    seed,
+    encoder,
+    model,
+    bench,
+    splits,
+    identity,
+    trainings,
+    async dispose() {
+      for (const split of splits) await split.bench.dispose();
+    },
+  };
+}
+
+/** Longer rows take longer; known before anything is tokenised. */
+export function unitsPerRow({ splits }: LoadedTask): number {
+  const characters = splits.train.reduce(
+    (sum, { text, pair }) => sum + text.length + (pair?.length ?? 0),
+    0,
+  );
+  return characters / Math.max(1, splits.train.length);
+}
+
+/** The work of all trainings of a task, in the unit of the progress line. */
+export function unitsOf(prepared: PreparedRun): number {
+  return unitsPerRow(prepared.task) * prepared.trainings.reduce((sum, { rows }) => sum + rows, 0);
+}
+
+/** Runs every method; `before` is the work that earlier tasks and seeds took. */
+export async function runTask(
+  run: Run,
+  prepared: PreparedRun,
+  folder: RunFolder,
+  collected: Collected,
+  before: number,
+): Promise<void> {
+  const { options, progress, chosen, signal } = run;
+  const { task, seed, bench, trainings } = prepared;
+  const weight = unitsPerRow(task);
+  const references = new Map<Split, CurvePoint>();
+  const finished: Method[] = [];
+  let fullFailed: string | undefined;
+  for (const method of chosen.methods) {
+    checkStop(signal);
+    const name = { task: task.task.name, method: method.name, seed };
+    const reason = method.unsupported(bench.task);
+    if (reason !== undefined) {
+      progress.print(`${name.task}: ${reason}; left out.`);
+      collected.leftOut.push({ ...name, reason });
+      continue;
+    }
+    const identity = cellIdentity(prepared, method, chosen);
+    const cell = options.resume ? folder.readCell(name, identity) : undefined;
+    try {
+      if (cell) collected.rows.push(...cell);
+      else {
+        // Nothing can be measured against a full-depth model that did not train.
+        if (fullFailed !== undefined)
+          throw new BenchError("TRAINING_FAILED", full.name, `failed before (${fullFailed}).`);
+        const rows: ResultRow[] = [];
+        for (const split of prepared.splits)
+          rows.push(...(await runCell(run, prepared, method, split, references)));
+        checkRows(rows, `${name.task} ${name.method}`);
+        await folder.writeCell(name, identity, rows);
+        collected.rows.push(...rows);
+      }
+    } catch (cause) {
+      if (isStop(cause) || endsRun(cause)) throw cause;
+      const message = cause instanceof Error ? cause.message : String(cause);
+      collected.failures.push({ ...name, message });
+      progress.print(`${name.task} · ${name.method} · seed ${seed} failed: ${message}`);
+      if (process.env.CEE_DEBUG) progress.print(String((cause as Error)?.stack));
+      if (method === full) fullFailed = message;
+    }
+    finished.push(method);
+    const behind = trainings.filter(({ methods }) => methods.some((m) => finished.includes(m)));
+    progress.settle(before + weight * behind.reduce((sum, { rows }) => sum + rows, 0));
+  }
+}
+
+async function runCell(
+  { progress, signal }: Run,
+  { task, seed, bench, encoder }: PreparedRun,
+  method: Method,
+  split: Split,
+  references: Map<Split, CurvePoint>,
+): Promise<ResultRow[]> {
+  let reference = references.get(split);
+  if (!reference) {
+    reference = (await full.run(split.bench))[0] as CurvePoint;
+    references.set(split, reference);
+  }
+  const points = method === full ? [reference] : await method.run(split.bench);
+  checkStop(signal);
+  const where = `${task.task.name} · ${method.name}`;
+  progress.update(`${where} · timing`);
+  const ill = points.reduce((sum, point) => sum + point.nonFinite, 0);
+  if (ill > 0) progress.print(`${where}: ${ill} observations were not finite and let no row exit.`);
+  return evaluate({
+    task: task.task,
+    method,
+    seed,
+    depth: bench.shape.depth,
+    split: split.name,
+    dev: split.rows,
+    encoded: split.encoded,
+    padId: encoder.config.padTokenId,
+    full: reference,
+    points,
+    signal,
+  });
+}
+
+/** A cell is done again when its data, its trainings or the code of its strategy changed. */
+function cellIdentity(
+  { identity, bench }: PreparedRun,
+  method: Method,
+  { sources }: ChosenMethods,
+): string {
+  return digest([identity, method.name, identities(method, bench), sources[method.name] ?? null]);
+}
+
+function identities(method: Method, bench: Workbench): unknown {
+  try {
+    return method.trainings(bench).map((spec) => [spec.parent?.identity ?? null, spec.identity]);
+  } catch {
+    return null;
+  }
+}
+
+/** What no other cell would survive either, or what asks for a person: a full disk, another run's checkpoints. */
+function endsRun(cause: unknown): boolean {
+  const { code } = (cause ?? {}) as { code?: unknown };
+  return ["WRITE_FAILED", "NO_SPACE", "ENOSPC", "CHECKPOINT_MISMATCH", "RUN_MISMATCH"].includes(
+    String(code),
+  );
+}
+
+function weightsDigest({ params }: ExitEncoder): string {
+  const hash = createHash("sha256");
+  for (const [path, { shape, data }] of Object.entries(params)) {
+    hash.update(`${path} ${shape.join("x")}\n`);
+    hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+function digest(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
+}
