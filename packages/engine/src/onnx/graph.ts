@@ -216,6 +216,15 @@ export function toModel(builder: GraphBuilder, outputs: readonly GraphOutput[]):
   );
   const used = new Set(outputs.map((output) => output.value.name));
   for (const node of live) for (const input of node.inputs) if (input) used.add(input.name);
+  // An output takes the name of the value that it is, unless that is an input, a constant, or another output already.
+  const made = new Set(live.flatMap((node) => node.outputs.map((value) => value.name)));
+  const renamed = new Map<string, string>();
+  const copies = outputs.filter(({ name, value }) => {
+    if (!made.has(value.name) || renamed.has(value.name)) return true;
+    renamed.set(value.name, name);
+    return false;
+  });
+  const nameOf = (value: Value): string => renamed.get(value.name) ?? value.name;
   const domains = new Set(live.map((node) => node.domain));
   domains.add("");
   const model = create(ModelProtoSchema, {
@@ -234,16 +243,15 @@ export function toModel(builder: GraphBuilder, outputs: readonly GraphOutput[]):
           create(NodeProtoSchema, {
             opType: node.op,
             domain: node.domain,
-            input: node.inputs.map((input) => input?.name ?? ""),
-            output: node.outputs.map((output) => output.name),
+            input: node.inputs.map((input) => (input ? nameOf(input) : "")),
+            output: node.outputs.map(nameOf),
             attribute: Object.entries(node.attributes).map(([key, value]) => attribute(key, value)),
           }),
         ),
-        // An output needs a name of its own, also when it is an input, a constant, or another output too.
-        ...outputs.map((output) =>
+        ...copies.map((output) =>
           create(NodeProtoSchema, {
             opType: "Identity",
-            input: [output.value.name],
+            input: [nameOf(output.value)],
             output: [output.name],
           }),
         ),

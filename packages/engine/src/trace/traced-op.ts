@@ -11,11 +11,15 @@ export interface TracedOp<TAttributes> {
    * the caller, only handed to `gradient`.
    */
   eager(inputs: readonly tf.Tensor[], attributes: TAttributes): tf.Tensor | readonly tf.Tensor[];
-  /** Appends ONNX nodes; returns as many values as `eager` returns tensors. */
+  /**
+   * Appends ONNX nodes; returns as many values as `eager` returns tensors. Where no gradient is being taken, only the
+   * first is needed, and may be made in the form that runs fastest alone.
+   */
   trace(
     tracing: Tracing,
     inputs: readonly Value[],
     attributes: TAttributes,
+    hasGradient: boolean,
   ): Value | readonly Value[];
   /**
    * Gradients with respect to the inputs, from the inputs and the outputs; without it the operation stops gradients.
@@ -39,7 +43,7 @@ export function defineTracedOp<TAttributes>(
       const save = args.pop() as (tensors: tf.Tensor[]) => void;
       const xs = args as tf.Tensor[];
       const outputs = isTracing()
-        ? emit(op.name, xs, (tracing, values) => op.trace(tracing, values, attributes))
+        ? emit(op.name, xs, (tracing, values) => op.trace(tracing, values, attributes, isTaping()))
         : asList(tf.tidy(() => op.eager(xs, attributes) as tf.TensorContainer));
       if (gradient) save([...xs, ...outputs]);
       return {
@@ -58,4 +62,8 @@ export function defineTracedOp<TAttributes>(
 
 function asList(result: unknown): readonly tf.Tensor[] {
   return Array.isArray(result) ? (result as tf.Tensor[]) : [result as tf.Tensor];
+}
+
+function isTaping(): boolean {
+  return (tf.engine() as unknown as { state: { gradientDepth: number } }).state.gradientDepth > 0;
 }
