@@ -14,7 +14,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const bin = (name) => join(root, "node_modules", ".bin", name);
 const required = ["package/package.json", "package/README.md", "package/LICENSE"];
 const unwanted =
-  /^package\/(src|test|scripts|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
+  /^package\/(src|test|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
 
 const packages = readdirSync(join(root, "packages"))
   .map((name) => join(root, "packages", name))
