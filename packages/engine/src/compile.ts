@@ -42,6 +42,7 @@ export function compiledFunction(
     { into }: RunOptions = {},
   ): Promise<HostTree> => {
     if (disposed) throw disposedError(name);
+    sessions.checkAlive(name);
     const { tensors, sizes } = checkInputs(name, traced, inputs);
     const places = checkInto(name, traced.outputs, into, tensors, sizes);
     const feeds: Record<string, OrtTensor> = {};
@@ -65,7 +66,7 @@ export function compiledFunction(
     } catch (cause) {
       throw new EngineError(
         "RUN_FAILED",
-        `[${name}] the graph failed while running with ${printSizes(sizes)}: ${cause instanceof Error ? cause.message : String(cause)}. Check the sizes and that ids lie within their tables.`,
+        `[${name}] the graph failed while running with ${printSizes(sizes)}: ${messageOf(cause)}. Check the sizes and that ids lie within their tables.`,
         { cause },
       );
     }
@@ -97,6 +98,10 @@ export function disposedError(name: string): EngineError {
     "DISPOSED",
     `[${name}] the function was disposed of. Compile it again before running it.`,
   );
+}
+
+function messageOf(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).trim().replace(/\.$/, "");
 }
 
 function printSizes(sizes: KnownSizes): string {

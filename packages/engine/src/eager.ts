@@ -36,10 +36,13 @@ export function eagerFunction(
   }));
   let disposed = false;
   let weights: Tree<tf.Tensor> | undefined;
+  // Copied now, so that later changes of the arrays don't reach the weights.
+  let pending: Tree<HostTensor> | undefined = mapTree(
+    constants as Tree<HostTensor>,
+    isHost,
+    (tensor) => ({ ...tensor, data: tensor.data.slice() }),
+  );
   const toTensor = ({ data, shape, dtype }: HostTensor) => tf.tensor(data, [...shape], dtype);
-  // Whatever the backend keeps of an array, later changes of that array must not reach the weights.
-  const toWeight = ({ data, shape, dtype }: HostTensor) =>
-    tf.keep(tf.tensor(data.slice(), [...shape], dtype));
 
   return {
     name,
@@ -47,7 +50,8 @@ export function eagerFunction(
       if (disposed) throw disposedError(name);
       const { tensors, sizes } = checkInputs(name, { inputs: specs }, inputs);
       if (tf.getBackend() !== backend) await tf.setBackend(backend);
-      weights ??= mapTree(constants as Tree<HostTensor>, isHost, toWeight);
+      if (pending) weights = mapTree(pending, isHost, (tensor) => tf.keep(toTensor(tensor)));
+      pending = undefined;
       const baked = weights as object;
       const result = tf.tidy(() => {
         const feeds = mapTree(inputs as Tree<HostTensor>, isHost, toTensor);

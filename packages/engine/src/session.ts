@@ -35,7 +35,7 @@ export async function loadOrt(
     try {
       const loaded = (await load(name)) as OrtModule & { readonly default?: OrtModule };
       const module = loaded.InferenceSession ? loaded : (loaded.default as OrtModule);
-      module.env.logLevel = "error";
+      module.env.logLevel = "fatal";
       return { runtime: { name, module }, reasons };
     } catch (cause) {
       reasons.push(`${name}: ${firstLine(cause)}`);
@@ -86,17 +86,22 @@ export class SessionCache {
   }
   #last: Promise<unknown> = Promise.resolve();
 
+  /** @throws EngineError `DISPOSED` */
+  checkAlive(name: string): void {
+    if (this.#disposed)
+      throw new EngineError(
+        "DISPOSED",
+        `[${name}] the engine of this function was disposed of. Create another and compile again.`,
+      );
+  }
+
   get size(): number {
     return this.#shared.size;
   }
 
   /** Borrows the session of a model; give it back with {@link release}. */
   borrow(key: string, name: string, model: Uint8Array): Promise<InferenceSession> {
-    if (this.#disposed)
-      throw new EngineError(
-        "DISPOSED",
-        `[${name}] the engine of this function was disposed of. Create another and compile again.`,
-      );
+    this.checkAlive(name);
     let shared = this.#shared.get(key);
     if (!shared) {
       shared = { session: this.#create(name, model), bytes: model.length, users: 0 };
@@ -149,7 +154,7 @@ export class SessionCache {
         executionProviders: isWeb ? ["wasm"] : [...providers],
         graphOptimizationLevel: "all",
         executionMode: "sequential",
-        logSeverityLevel: 3,
+        logSeverityLevel: 4,
         intraOpNumThreads: isWeb ? 1 : threads,
         interOpNumThreads: 1,
         // Spinning threads of one session starve the next one when several run in turn.

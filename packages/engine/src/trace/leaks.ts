@@ -18,6 +18,11 @@ export interface Difference {
   readonly node: Node | undefined;
   readonly what: string;
   readonly tables: readonly [SymbolTable, SymbolTable];
+  /**
+   * Whether a static size that happens to be a multiple of a stand-in would look like this: the same kernels were called,
+   * and only the arithmetic of shapes differs.
+   */
+  readonly isMaybeChance: boolean;
 }
 
 /** Compares the live parts of two traces: dead code may depend on anything. */
@@ -26,31 +31,54 @@ export function compareTraces(a: OneTrace, b: OneTrace): Difference | undefined 
   const [left, right] = [liveOf(a), liveOf(b)];
   // Values correspond by where they are made, not by name: one trace may have merged more equal constants.
   const twins = new Map<string, string>();
+  const sameCalls = callsOf(left).join() === callsOf(right).join();
   for (const [index, node] of left.entries()) {
     const other = right[index];
     if (!other || other.op !== node.op || other.inputs.length !== node.inputs.length)
-      return { node, what: "the choice of operations", tables };
+      return { node, what: "the choice of operations", tables, isMaybeChance: sameCalls };
+    const input = differentInput(node, other, a, b, twins);
     const what =
-      differentAttribute(node, other, tables) ??
-      differentInput(node, other, a, b, twins) ??
-      differentOutput(node, other, tables);
-    if (what) return { node, what, tables };
+      differentAttribute(node, other, tables) ?? input ?? differentOutput(node, other, tables);
+    if (what) {
+      const isMaybeChance = sameCalls && (!input || isShapeArithmetic(node));
+      return { node, what, tables, isMaybeChance };
+    }
     node.outputs.forEach((output, place) => {
       twins.set(output.name, other.outputs[place]?.name ?? "");
     });
   }
   if (left.length !== right.length)
-    return { node: right[left.length], what: "the number of operations", tables };
+    return {
+      node: right[left.length],
+      what: "the number of operations",
+      tables,
+      isMaybeChance: sameCalls,
+    };
   for (const [index, output] of a.outputs.entries()) {
     const twin = b.outputs[index];
     if (!twin || twin.path !== output.path)
-      return { node: undefined, what: "the list of outputs", tables };
+      return { node: undefined, what: "the list of outputs", tables, isMaybeChance: false };
     if (!sameFactors(output.value, twin.value, tables))
-      return { node: undefined, what: `the shape of the output "${output.path}"`, tables };
+      return {
+        node: undefined,
+        what: `the shape of the output "${output.path}"`,
+        tables,
+        isMaybeChance: sameCalls,
+      };
     const constant = differentConstant(output.value, twin.value, a, b);
-    if (constant) return { node: undefined, what: constant, tables };
+    if (constant) return { node: undefined, what: constant, tables, isMaybeChance: false };
   }
   return undefined;
+}
+
+/** The kernels that were called, without repetition: one kernel may make more nodes for a symbolic size. */
+function callsOf(nodes: readonly Node[]): string[] {
+  return nodes.map((node) => node.origin).filter((origin, at, all) => origin !== all[at - 1]);
+}
+
+/** Nodes that compute on shapes, or take one as an input. */
+function isShapeArithmetic(node: Node): boolean {
+  return node.inputs.some((input) => input?.type === "int64");
 }
 
 function liveOf(one: OneTrace): Node[] {

@@ -2,7 +2,8 @@
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const OWN_FOLDER = dirname(fileURLToPath(import.meta.url));
+/** `src` of this package, or `dist`, where all modules are one. */
+const OWN_FOLDER = dirname(fileURLToPath(import.meta.url)).replace(/[/\\]trace$/, "");
 
 /** The innermost stack frame that belongs neither to TensorFlow.js nor to the tracer: `file.ts:12:5`. */
 export function placeInFunction(): string | undefined {

@@ -82,7 +82,9 @@ export function chooseStandIns(
   const free = CANDIDATES.filter((prime) => !divides(prime));
   const tables: SymbolTable[] = [];
   for (let from = 0; tables.length < count && from + symbols.length <= free.length; ) {
-    const primes = new Map(symbols.map((symbol, index) => [symbol, free[from + index] as number]));
+    // Every other trace has the symbols' order of size reversed, so that a comparison of two symbols shows.
+    const order = tables.length % 2 === 0 ? symbols : [...symbols].reverse();
+    const primes = new Map(order.map((symbol, index) => [symbol, free[from + index] as number]));
     const sizes = sums.map(
       (sum) => [sum.text, evaluate(sum, (symbol) => primes.get(symbol)) as number] as const,
     );
@@ -93,7 +95,13 @@ export function chooseStandIns(
         [...primes.values()].every((prime) => size % prime !== 0) &&
         sizes.every(([, other], place) => place === index || other % size !== 0),
     );
-    if (isTellable) tables.push({ sizes: new Map([...sizes, ...primes]) });
+    if (isTellable)
+      tables.push({
+        sizes: new Map([
+          ...sizes,
+          ...symbols.map((name) => [name, primes.get(name) as number] as const),
+        ]),
+      });
     from += isTellable ? symbols.length : 1;
   }
   if (tables.length < count)
@@ -150,6 +158,10 @@ export function explainNumber(
     ...names.flatMap((left, index) => names.slice(index).map((right) => [left, right])),
   ];
   const near = (x: number, y: number) => Math.abs(x - y) <= 1e-6 * Math.max(1e-3, Math.abs(y));
+  let best: { readonly text: string; readonly distance: number } | undefined;
+  const consider = (text: string, distance: number) => {
+    if (!best || distance < best.distance) best = { text, distance };
+  };
   for (const product of products) {
     const valueIn = (table: SymbolTable) =>
       product.reduce((size, name) => size * (table.sizes.get(name) as number), 1);
@@ -157,15 +169,17 @@ export function explainNumber(
     const text = product.join(" * ");
     if (near(a * p, b * q)) {
       const top = Number((a * p).toPrecision(6));
-      return `${top} / ${product.length > 1 ? `(${text})` : text}`;
+      consider(`${top} / ${product.length > 1 ? `(${text})` : text}`, 0.5);
     }
     const slope = (a - b) / (p - q);
-    if (Number.isInteger(slope) && slope !== 0 && Math.abs(slope) <= 64) {
-      const offset = a - slope * p;
-      if (!Number.isInteger(offset) || Math.abs(offset) > 64) continue;
-      const scaled = slope === 1 ? text : `${slope} * ${text}`;
-      return offset === 0 ? scaled : `${scaled} ${offset < 0 ? "-" : "+"} ${Math.abs(offset)}`;
-    }
+    const offset = a - slope * p;
+    if (!Number.isInteger(slope) || slope === 0 || !Number.isInteger(offset)) continue;
+    if (Math.abs(slope) > 64 || Math.abs(offset) > 64) continue;
+    const scaled = slope === 1 ? text : `${slope} * ${text}`;
+    consider(
+      offset === 0 ? scaled : `${scaled} ${offset < 0 ? "-" : "+"} ${Math.abs(offset)}`,
+      Math.abs(slope) - 1 + Math.abs(offset),
+    );
   }
-  return undefined;
+  return best?.text;
 }

@@ -166,7 +166,8 @@ function traceTwice(
   if (!difference) return first;
   let spare: readonly SymbolTable[] = [];
   try {
-    spare = chooseStandIns(request.name, expressions, staticSizes, 4).slice(2);
+    if (difference.isMaybeChance)
+      spare = chooseStandIns(request.name, expressions, staticSizes, 4).slice(2);
   } catch {
     // Too few primes are left for a second opinion.
   }
