@@ -3,6 +3,7 @@
 Reads JSON lines from standard input and answers each with one JSON line:
 
     {"command": "load", "manifest": path, "data": path, "sizes": {...}, "threads": n, "adamw": {...}}
+                                -> {"blas": [paths of the libraries that multiply matrices]}
     {"command": "forward"}      -> {"milliseconds": t, "loss": without dropout}
     {"command": "step"}         -> {"milliseconds": t, "loss": with dropout}
 
@@ -84,6 +85,16 @@ def exit_losses(params, batch, sizes, training):
     return losses
 
 
+def libraries():
+    """File names of the BLAS that this process has loaded, resolved."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as file:
+            paths = {line.split()[-1] for line in file if "/" in line}
+    except OSError:
+        return []
+    return sorted(path for path in paths if "blas" in path or "mkl_core" in path)
+
+
 def create_optimizer(params, adamw):
     def decays(name):
         return not (name.endswith(".bias") or "LayerNorm" in name)
@@ -107,7 +118,9 @@ def main():
             model = load(request)
             adamw = request["adamw"]
             optimizer = create_optimizer(model[0], adamw)
-            loss = None
+            answer = {"blas": libraries()}
+            print(json.dumps(answer), flush=True)
+            continue
         elif command == "forward":
             with torch.inference_mode():
                 loss = sum(exit_losses(*model, training=False)).item()

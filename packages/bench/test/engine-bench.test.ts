@@ -23,7 +23,7 @@ it("times the compiled form, wasm and, where it is installed, PyTorch", async ()
   expect(timings.every(({ median }) => median > 0)).toBe(true);
   expect(timings[0]!.ratio).toBe(1);
   expect(bars.map(({ limit }) => limit)).toContain("at least 10");
-  expect(notes).toEqual("missing" in torch ? [torch.missing] : []);
+  if ("missing" in torch) expect(notes).toEqual([torch.missing]);
   expect(lines.join("\n")).toContain("| 128 | training step | compiled |");
 });
 
@@ -31,6 +31,6 @@ it("says what is missing where there is no Python, or no PyTorch in it", async (
   const found = await findTorch(["no-such-python", process.execPath]);
   expect(found).toHaveProperty("missing");
   expect("missing" in found && found.missing).toMatch(
-    /^PyTorch was not found \(there is no no-such-python; .+\)\. On Debian: apt-get install python3-torch\.$/,
+    /^PyTorch was not found \(there is no no-such-python; .+\)\. On Debian: apt-get install python3-torch libopenblas0-pthread\.$/,
   );
 });

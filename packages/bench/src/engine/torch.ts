@@ -16,6 +16,8 @@ export interface TorchAnswer {
 }
 
 export interface Torch {
+  /** Set when PyTorch multiplies with the unoptimised reference BLAS, which makes it no yardstick. */
+  readonly warning: string | undefined;
   forward(): Promise<TorchAnswer>;
   step(): Promise<TorchAnswer>;
   close(): Promise<void>;
@@ -41,7 +43,7 @@ export async function findTorch(pythons: readonly string[] = PYTHONS): Promise<T
       else reasons.push(`${python}: ${stderr.trim().split("\n").at(-1) || String(code)}`);
     }
   }
-  const apt = "On Debian: apt-get install python3-torch.";
+  const apt = "On Debian: apt-get install python3-torch libopenblas0-pthread.";
   return { missing: `PyTorch was not found (${reasons.join("; ")}). ${apt}` };
 }
 
@@ -68,7 +70,12 @@ export async function startTorch(
   const { threads } = settings;
   const child = spawn(python, [scriptPath()], {
     stdio: ["pipe", "pipe", "pipe"],
-    env: { ...process.env, OMP_NUM_THREADS: String(threads), MKL_NUM_THREADS: String(threads) },
+    env: {
+      // Like the compiled form's: threads that spin while others work cost whoever's turn it is, PyTorch included.
+      OMP_WAIT_POLICY: "passive",
+      ...process.env,
+      OMP_NUM_THREADS: String(threads),
+    },
   });
   let complaint = "";
   child.stderr.on("data", (chunk) => {
@@ -80,10 +87,10 @@ export async function startTorch(
     complaint += cause.message;
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ask = async (request: object): Promise<TorchAnswer> => {
+  const ask = async <TAnswer = TorchAnswer>(request: object): Promise<TAnswer> => {
     child.stdin.write(`${JSON.stringify(request)}\n`);
     const line = await lines.next();
-    if (!line.done) return JSON.parse(line.value) as TorchAnswer;
+    if (!line.done) return JSON.parse(line.value) as TAnswer;
     const last = complaint.trim().split("\n").at(-1);
     throw new BenchError("RUN_MISMATCH", "torch_bert.py", `PyTorch stopped: ${last}.`);
   };
@@ -92,13 +99,22 @@ export async function startTorch(
     child.kill();
     await rm(folder, { recursive: true, force: true });
   };
+  let warning: string | undefined;
   try {
-    await ask({ command: "load", manifest, data, ...settings });
+    const request = { command: "load", manifest, data, ...settings };
+    const { blas } = await ask<{ readonly blas: readonly string[] }>(request);
+    const reference = blas.find((path) => /\/blas\/libblas\.so/.test(path));
+    if (reference) {
+      warning =
+        `PyTorch multiplies matrices with the slow reference BLAS (${reference}): its times are no yardstick. ` +
+        "On Debian: apt-get install libopenblas0-pthread.";
+    }
   } catch (error) {
     await close();
     throw error;
   }
   return {
+    warning,
     forward: () => ask({ command: "forward" }),
     step: () => ask({ command: "step" }),
     close,
