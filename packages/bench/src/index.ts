@@ -1,1 +1,73 @@
-export {};
+/** @file Public entry of `@cee/bench`: data, metrics, protocol, results and their presentation, and the benchmark itself. */
+export { type EmbeddedOptions, embeddedTaskNames, loadEmbeddedTask } from "./data/embedded.js";
+export { listGlueTasks, loadGlueTask } from "./data/glue.js";
+export { glueTaskNames } from "./data/glue-tasks.js";
+export { type HubOptions, loadHubTask } from "./data/hub.js";
+export type { HubFilesOptions } from "./data/hub-files.js";
+export type {
+  DataRow,
+  FileProblems,
+  Hardness,
+  LoadedTask,
+  LoadOptions,
+  RowLimits,
+  SplitName,
+  Splits,
+  TaskDefinition,
+} from "./data/task.js";
+export { BenchError, type BenchErrorCode } from "./errors.js";
+export type { GlueOptions } from "./glue/options.js";
+export type { GlueOutcome } from "./glue/output.js";
+export { createProgressLine, type ProgressLine, type ProgressStream } from "./glue/progress.js";
+export { type GlueHooks, runGlue } from "./glue/run.js";
+export {
+  type BootstrapOptions,
+  bootstrap,
+  type Interval,
+  type PairedInterval,
+  pairedBootstrap,
+} from "./metrics/bootstrap.js";
+export { type MetricName, metricNames, score, type Values } from "./metrics/score.js";
+export {
+  holm,
+  type McNemar,
+  type MeanAndError,
+  mcNemar,
+  meanAndError,
+} from "./metrics/statistics.js";
+export {
+  allowedLoss,
+  type Curve,
+  type CurvePoint,
+  chooseHeldOut,
+  chooseOperatingPoints,
+  type HeldOutOptions,
+  type HeldOutPoint,
+  type LossRule,
+  type OperatingPoints,
+  type ScoredPoint,
+} from "./protocol/operating-points.js";
+export { type ReportOptions, renderReport, writeReport } from "./report/report.js";
+export {
+  type Failure,
+  type HeldOutFields,
+  type Knob,
+  type LeftOut,
+  type OperatingPoint,
+  type ResultRow,
+  type Results,
+  readResults,
+  validateResults,
+  writeResults,
+} from "./results.js";
+export {
+  type Cell,
+  type Column,
+  type Table,
+  type TableRow,
+  toCsv,
+  toLatex,
+  toMarkdown,
+  toText,
+} from "./table/table.js";
+export { type TableThreeOptions, tableThree } from "./table/table-three.js";

@@ -83,9 +83,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
     weightsDigest(encoder),
     options.preset,
     options.epochs ?? null,
-    [rows.train, rows.validation, rows.dev, rows.devMismatched ?? []].map((split) =>
-      split.map((row) => [row.id, row.label, [...row.ids]]),
-    ),
+    rowsDigest([rows.train, rows.validation, rows.dev, rows.devMismatched ?? []]),
   ]);
   const unitsByPhase = new Map<string, number>();
   const open = (dev: readonly TrainingRow[]) =>
@@ -268,6 +266,14 @@ function weightsDigest({ params }: ExitEncoder): string {
     hash.update(`${path} ${shape.join("x")}\n`);
     hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
+  return hash.digest("hex").slice(0, 16);
+}
+
+function rowsDigest(splits: readonly (readonly TrainingRow[])[]): string {
+  const hash = createHash("sha256");
+  for (const [index, split] of splits.entries())
+    for (const { id, label, ids, types } of split)
+      hash.update(`${JSON.stringify([index, id, label, [...ids], [...(types ?? [])]])}\n`);
   return hash.digest("hex").slice(0, 16);
 }
 

@@ -1,6 +1,7 @@
 /** @file Wall-clock time at batch 1 against full depth, in interleaved rounds of one run. */
 import { type TrainingRow, toBatch } from "@cee/backbone";
 import type { TimedModel } from "../methods/method.js";
+import { median } from "../metrics/statistics.js";
 import { checkStop } from "./stop.js";
 
 export interface TimingOptions {
@@ -49,12 +50,4 @@ export async function timeModels(
     fullMillisecondsPerRow: (fullTime as number) / rows.length,
     savedRuntime: times.map((time) => 1 - time / (fullTime as number)),
   };
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] as number)
-    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }

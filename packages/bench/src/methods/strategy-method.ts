@@ -56,7 +56,7 @@ export function strategyMethod(
     unsupported: (task) =>
       definition.tasks.includes(task)
         ? undefined
-        : `${strategyName} is defined for ${definition.tasks.join(" and ")}, not for ${task}`,
+        : `${strategyName} is made for ${definition.tasks.join(" and ")}, not for ${task}${task === "regression" ? ", where a single value has no class probabilities" : ""}`,
     trainings: (bench) => [training(bench)],
     async run(bench) {
       const trained = await bench.fit(training(bench));
