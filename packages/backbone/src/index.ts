@@ -56,7 +56,14 @@ export {
   toBatch,
 } from "./runner/batch.js";
 export { type FlatModel, openFlat } from "./runner/flat.js";
-export { compileFull, type ExtraSignals, type FullProgram, openEncoder } from "./runner/open.js";
+export {
+  compileFull,
+  type ExtraSignals,
+  type FullProgram,
+  type OpenOptions,
+  openEncoder,
+  type RecordedSignal,
+} from "./runner/open.js";
 export { exitSignals, type ModelPlan } from "./runner/signals.js";
 export {
   openSafetensors,
@@ -83,6 +90,7 @@ export {
   type FitOptions,
   type FitProgress,
   type FitResult,
+  type FitTrained,
   fit,
   type TrainingRow,
 } from "./train/fit.js";

@@ -42,7 +42,8 @@ export async function classify<TInput>(
   options: ClassifyOptions = {},
 ): Promise<Classification> {
   const { shape } = runner;
-  const last = checkHost(strategy, shape, options);
+  const trained = options.trained ?? runner.trained;
+  const last = checkHost(strategy, shape, { ...options, ...(trained && { trained }) });
   const { compactEvery = 1 } = options;
   if (!Number.isInteger(compactEvery) || compactEvery < 1)
     throw new ExitStrategyError(

@@ -5,6 +5,7 @@
  */
 import type { Tensor } from "@tensorflow/tfjs";
 import type { HostParams } from "./host-tensor.js";
+import type { TrainedParts } from "./outcome.js";
 import type { Carry, LayerSite, ModelShape, Observation, SignalName, Signals } from "./strategy.js";
 
 /** The device side of a configured strategy, as a model compiles it into its layers. */
@@ -59,6 +60,8 @@ export interface ExitPass {
 /** A model compiled together with one observer. */
 export interface ExitRunner<TInput> {
   readonly shape: ModelShape;
+  /** What was trained, where the model knows; hosts refuse answers from the rest. */
+  readonly trained?: TrainedParts;
   /** Runs all layers at once. */
   full(input: TInput): Promise<FullOutput>;
   /** Starts a pass that can stop early. */

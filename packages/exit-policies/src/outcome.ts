@@ -41,7 +41,7 @@ export interface HostOptions {
   readonly maxLayer?: number;
   /**
    * What was trained; an answer from a head or a module that never was is refused.
-   * @default taken on trust
+   * @default what the model says, else taken on trust
    */
   readonly trained?: TrainedParts;
 }

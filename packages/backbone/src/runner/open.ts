@@ -17,16 +17,17 @@ import type {
   ExitPass,
   ExitRunner,
   FullOutput,
-  LayerOutput,
-  ModelShape,
   Observer,
+  TrainedParts,
 } from "@cee/exit-policies";
 import type * as tf from "@tensorflow/tfjs";
 import { attentionBias, block, embed } from "../bert.js";
 import { BackboneError } from "../errors.js";
-import { batchInputs, batchSpecs, type TokenBatch } from "./batch.js";
-import { keepRows } from "./compact.js";
+import { batchInputs, batchSpecs, checkBatch, type TokenBatch } from "./batch.js";
+import { carrySpecs, PROBE_LENGTHS } from "./carry-specs.js";
+import { compileClearly } from "./compile.js";
 import { observeAt } from "./observation.js";
+import { type Carried, encoderPass, type PassState, runLayer } from "./pass.js";
 import {
   applyHead,
   type BatchTensors,
@@ -37,78 +38,92 @@ import {
   strategyParams,
 } from "./signals.js";
 
-/** What travels between layers besides the hidden states. */
-interface Carried {
-  readonly head: HostTree | undefined;
-  readonly observer: HostTree | undefined;
+export interface OpenOptions {
+  /** What was trained; hosts refuse answers from the rest. @default taken on trust */
+  readonly trained?: TrainedParts | undefined;
 }
-
-type LayerResult = {
-  readonly hidden: HostTensor;
-  readonly values: HostTensor;
-  readonly logits: HostTensor;
-  readonly headCarry?: HostTree;
-  readonly observerCarry?: HostTree;
-};
 
 /**
  * Compiles `model` with weights baked in.
- * @throws BackboneError `BAD_OBSERVATION` when the observer returns another number of rows or values per layer.
+ * @throws BackboneError `BAD_OBSERVATION` when layers do not observe the same number of values per row
  */
 export async function openEncoder(
   engine: Engine,
   model: ModelPlan,
   params: HostParams,
   observer: Observer,
+  { trained }: OpenOptions = {},
 ): Promise<ExitRunner<TokenBatch>> {
-  const { depth } = model.shape;
+  const { shape, config } = model;
   const all = withStrategy(params, observer);
-  const embedding = engine.compile(
-    ({ params: weights, ...batch }) =>
-      embed(weights, batch as unknown as BatchTensors, { config: model.config }),
-    { name: "embed", inputs: embeddingSpecs, constants: { params: pick(all, isEmbedding) } },
-  );
-  const layers: (CompiledFunction | undefined)[] = Array.from({ length: depth });
+  const programs: CompiledFunction[] = [];
+  const compile = (...args: Parameters<Engine["compile"]>): CompiledFunction => {
+    const program = compileClearly(engine, ...args);
+    programs.push(program);
+    return program;
+  };
+  const dispose = async () => {
+    for (const program of programs) await program.dispose();
+  };
   let full: CompiledFunction | undefined;
+  try {
+    const embedding = compile(
+      ({ params: weights, ...batch }) =>
+        embed(weights, batch as unknown as BatchTensors, { config }),
+      { name: "embed", inputs: embeddingSpecs, constants: { params: pick(all, isEmbedding) } },
+    );
+    const start = async (batch: TokenBatch): Promise<PassState> => {
+      const { mask, ...inputs } = batchInputs(batch);
+      const hidden = await embedding.run<HostTensor>(inputs);
+      return { hidden, mask, carried: { head: undefined, observer: undefined } };
+    };
 
-  /** Compiles the program of a layer; the shapes of what it is handed are known once the layer before has run. */
-  const layerProgram = (layer: number, carried: Carried): CompiledFunction => {
-    const known = layers[layer - 1];
-    if (known) return known;
-    const compiled = compileLayer(engine, model, all, observer, layer, carried);
-    layers[layer - 1] = compiled;
-    return compiled;
-  };
+    // A layer is compiled for the carry that the one before hands on. Running it now also keeps the first request as
+    // fast as the others.
+    const layers: CompiledFunction[] = [];
+    let [short, long] = [
+      await start(probeBatch(PROBE_LENGTHS[0])),
+      await start(probeBatch(PROBE_LENGTHS[1])),
+    ];
+    let observedWidth = 0;
+    for (let layer = 1; layer <= shape.depth; layer += 1) {
+      const carries = carriedSpecs(short.carried, long.carried, `layer ${layer - 1}`);
+      const program = compileLayer(compile, model, all, observer, layer, carries);
+      layers.push(program);
+      const [a, b] = [await runLayer(program, short), await runLayer(program, long)];
+      if (layer > 1 && a.output.observedWidth !== observedWidth)
+        throw new BackboneError(
+          "BAD_OBSERVATION",
+          observer.name,
+          `must observe the same number of values at every layer, got ${observedWidth} before layer ${layer} and ${a.output.observedWidth} there. Pad the narrower ones.`,
+        );
+      observedWidth = a.output.observedWidth;
+      short = a.next;
+      long = b.next;
+    }
 
-  const begin = async (batch: TokenBatch): Promise<ExitPass> => {
-    const { mask, ...inputs } = batchInputs(batch);
-    const hidden = await embedding.run<HostTensor>(inputs);
-    return encoderPass(model.shape, batch.rows, hidden, mask, layerProgram);
-  };
-
-  const runner: ExitRunner<TokenBatch> = {
-    shape: model.shape,
-    async full(batch) {
-      full ??= engine.compile(
-        ({ params: weights, ...tensors }) =>
-          fullPass(model, observer, weights, tensors as unknown as BatchTensors),
-        { name: "full", inputs: batchSpecs, constants: { params: all } },
-      );
-      return toFullOutput(await full.run(batchInputs(batch)), batch.rows);
-    },
-    begin,
-    async dispose() {
-      await embedding.dispose();
-      await full?.dispose();
-      for (const layer of layers) await layer?.dispose();
-    },
-  };
-
-  // Compiling now, on one short row, keeps the first request as fast as the others.
-  const first = await begin(probeBatch());
-  for (let layer = 1; layer <= depth; layer += 1) await first.advance();
-  first.dispose();
-  return runner;
+    return {
+      shape,
+      ...(trained ? { trained } : {}),
+      async full(batch) {
+        checkBatch(batch, config, "full");
+        full ??= compile(
+          ({ params: weights, ...tensors }) =>
+            fullPass(model, observer, weights, tensors as unknown as BatchTensors),
+          { name: "full", inputs: batchSpecs, constants: { params: all } },
+        );
+        return toFullOutput(await full.run(batchInputs(batch)), batch.rows);
+      },
+      async begin(batch): Promise<ExitPass> {
+        checkBatch(batch, config, "begin");
+        return encoderPass(shape, batch.rows, await start(batch), layers, observedWidth);
+      },
+      dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
 }
 
 /** A full pass whose weights are inputs: one graph serves a model while it is being trained. */
@@ -120,7 +135,10 @@ export interface FullProgram {
   dispose(): Promise<void>;
 }
 
-/** Recorded signals besides logits, by name: shape `[N, T, width]`. */
+/** Signals that may be recorded besides answers and observations; `logits` are the head's own. */
+export type RecordedSignal = "logits" | "pooled" | "hidden" | "features";
+
+/** Recorded signals, by name: shape `[N, T, width]`. */
 export type ExtraSignals = Readonly<
   Record<string, { readonly width: number; readonly data: Float32Array }>
 >;
@@ -131,16 +149,18 @@ export function compileFull(
   model: ModelPlan,
   params: HostParams,
   observer: Observer,
-  extra: readonly ("pooled" | "hidden" | "features")[] = [],
+  extra: readonly RecordedSignal[] = [],
 ): FullProgram {
   const all = withStrategy(params, observer);
-  const compiled = engine.compile(
+  const compiled = compileClearly(
+    engine,
     ({ params: weights, ...tensors }) =>
       fullPass(model, observer, weights, tensors as unknown as BatchTensors, extra),
     { name: "record", inputs: { ...batchSpecs, params: specsOf(all) } },
   );
   return {
     async run(weights, batch) {
+      checkBatch(batch, model.config, "record");
       const output = await compiled.run<FullResult>({
         ...batchInputs(batch),
         params: pick(weights, (path) => path in all),
@@ -168,7 +188,7 @@ function fullPass(
   observer: Observer,
   params: Readonly<Record<string, tf.Tensor>>,
   batch: BatchTensors,
-  extra: readonly ("pooled" | "hidden" | "features")[] = [],
+  extra: readonly RecordedSignal[] = [],
 ) {
   const signals = exitSignals(model, params, batch);
   const own = strategyParams(params);
@@ -188,21 +208,28 @@ function fullPass(
   };
 }
 
+/** Specs of what the layer before hands on. */
+function carriedSpecs(
+  short: Carried,
+  long: Carried,
+  who: string,
+): { readonly headCarry?: SpecTree; readonly observerCarry?: SpecTree } {
+  return {
+    ...(short.head && long.head && { headCarry: carrySpecs(short.head, long.head, who) }),
+    ...(short.observer &&
+      long.observer && { observerCarry: carrySpecs(short.observer, long.observer, who) }),
+  };
+}
+
 function compileLayer(
-  engine: Engine,
+  compile: Engine["compile"],
   model: ModelPlan,
   params: HostParams,
   observer: Observer,
   layer: number,
-  carried: Carried,
+  carries: { readonly headCarry?: SpecTree; readonly observerCarry?: SpecTree },
 ): CompiledFunction {
-  const inputs: Record<string, SpecTree> = {
-    hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
-    mask: batchSpecs.mask,
-  };
-  if (carried.head !== undefined) inputs.headCarry = rowSpecs(carried.head);
-  if (carried.observer !== undefined) inputs.observerCarry = rowSpecs(carried.observer);
-  return engine.compile(
+  return compile(
     ({ params: weights, hidden: before, mask, headCarry, observerCarry }) => {
       const hidden = block(weights, layer, before, attentionBias(mask), { config: model.config });
       const memo = memoise();
@@ -228,95 +255,14 @@ function compileLayer(
     },
     {
       name: `layer ${layer}`,
-      inputs,
+      inputs: {
+        hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
+        mask: batchSpecs.mask,
+        ...carries,
+      },
       constants: { params: pick(params, belongsTo(layer)) },
     },
   );
-}
-
-function encoderPass(
-  shape: ModelShape,
-  rows: number,
-  embedded: HostTensor,
-  batchMask: HostTensor,
-  layerProgram: (layer: number, carried: Carried) => CompiledFunction,
-): ExitPass {
-  let live = Array.from({ length: rows }, (_, row) => row);
-  let layer = 0;
-  let state: { hidden: HostTensor; mask: HostTensor; carried: Carried } | undefined = {
-    hidden: embedded,
-    mask: batchMask,
-    carried: { head: undefined, observer: undefined },
-  };
-  return {
-    get liveRows() {
-      return live;
-    },
-    get layer() {
-      return layer;
-    },
-    async advance(): Promise<LayerOutput> {
-      if (!state)
-        throw new BackboneError("DISPOSED", "pass", "the pass was disposed. Begin another.");
-      if (layer === shape.depth)
-        throw new BackboneError(
-          "NO_MORE_LAYERS",
-          "pass",
-          `all ${shape.depth} layers have run. Stop at the last layer.`,
-        );
-      const { hidden, mask, carried } = state;
-      const program = layerProgram(layer + 1, carried);
-      const inputs: Record<string, HostTree> = { hidden, mask };
-      if (carried.head !== undefined) inputs.headCarry = carried.head;
-      if (carried.observer !== undefined) inputs.observerCarry = carried.observer;
-      const output = await program.run<LayerResult & { readonly [key: string]: HostTree }>(inputs);
-      layer += 1;
-      if (state)
-        state = {
-          hidden: output.hidden,
-          mask,
-          carried: { head: output.headCarry, observer: output.observerCarry },
-        };
-      return {
-        observed: output.values.data as Float32Array,
-        observedWidth: output.values.shape[1] as number,
-        logits: output.logits.data as Float32Array,
-      };
-    },
-    keep(kept) {
-      if (!state) return;
-      const positions = positionsOf(live, kept);
-      if (positions.length === live.length) return;
-      state = {
-        hidden: keepRows(state.hidden, positions),
-        mask: keepRows(state.mask, positions),
-        carried: {
-          head: state.carried.head && keepRows(state.carried.head, positions),
-          observer: state.carried.observer && keepRows(state.carried.observer, positions),
-        },
-      };
-      live = positions.map((position) => live[position] as number);
-    },
-    dispose() {
-      state = undefined;
-      live = [];
-    },
-  };
-}
-
-/** Where the kept rows stand among the live ones. */
-function positionsOf(live: readonly number[], kept: readonly number[]): number[] {
-  const where = new Map(live.map((row, position) => [row, position]));
-  return kept.map((row) => {
-    const position = where.get(row);
-    if (position === undefined)
-      throw new BackboneError(
-        "BAD_ROWS",
-        "pass",
-        `row ${row} is not live. Keep a subset of the live rows.`,
-      );
-    return position;
-  });
 }
 
 function withStrategy(params: HostParams, observer: Observer): HostParams {
@@ -357,19 +303,6 @@ export function specsOf(params: HostParams): Record<string, SpecTree> {
   );
 }
 
-/** Specs of a carry: the first axis is the row. */
-function rowSpecs(tree: HostTree): SpecTree {
-  if (Array.isArray(tree)) return tree.map(rowSpecs);
-  if (isLeaf(tree)) return { dtype: tree.dtype, shape: ["batch", ...tree.shape.slice(1)] };
-  return Object.fromEntries(
-    Object.entries(tree as Record<string, HostTree>).map(([key, value]) => [key, rowSpecs(value)]),
-  );
-}
-
-function isLeaf(tree: HostTree): tree is HostTensor {
-  return ArrayBuffer.isView((tree as HostTensor).data);
-}
-
 function toFullOutput(output: HostTree, rows: number): FullOutput {
   const { values, logits } = output as unknown as FullResult;
   const observed = interleave(values, rows);
@@ -405,12 +338,12 @@ function interleave(
   return { width, data };
 }
 
-function probeBatch(): TokenBatch {
+function probeBatch(length: number): TokenBatch {
   return {
     rows: 1,
-    length: 2,
-    ids: new Int32Array(2),
-    types: new Int32Array(2),
-    mask: new Float32Array([1, 1]),
+    length,
+    ids: new Int32Array(length),
+    types: new Int32Array(length),
+    mask: new Float32Array(length).fill(1),
   };
 }

@@ -24,7 +24,7 @@ export function planEpoch(
   return batches;
 }
 
-/** Rows in file order, sorted by length within stretches: for passes that only record. */
+/** All rows in order of length, so that batches carry little padding: for passes that only record. */
 export function planPass(lengths: ArrayLike<number>, batchSize: number): number[][] {
   const order = Array.from({ length: lengths.length }, (_, row) => row);
   order.sort((a, b) => (lengths[a] as number) - (lengths[b] as number) || a - b);

@@ -4,30 +4,44 @@
  * A run that is killed and started again ends with the same weights, bit for bit, as one that was not: everything
  * random is a function of the seed, the phase, the epoch and the step, and a checkpoint replaces the one before in one step.
  */
-import { createHash } from "node:crypto";
-import {
-  createRng,
-  type Engine,
-  type HostParams,
-  type HostTensor,
-  type HostTree,
-} from "@cee/engine";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { createRng, type Engine, type HostParams } from "@cee/engine";
 import type {
-  ExitRecord,
   Observer,
   PhasePlan,
   PhaseReport,
+  TrainedParts,
   TrainingPhase,
 } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
-import { batchInputs, type TokenRow, toBatch } from "../runner/batch.js";
-import { compileFull, type FullProgram } from "../runner/open.js";
+import type { TokenRow } from "../runner/batch.js";
+import { compileFull, type FullProgram, type RecordedSignal } from "../runner/open.js";
 import type { ModelPlan } from "../runner/signals.js";
 import { planEpoch } from "./batches.js";
-import { clearLeftovers, loadCheckpoint, type Progress, saveCheckpoint } from "./checkpoint.js";
+import {
+  type Checkpoint,
+  clearLeftovers,
+  loadCheckpoint,
+  type Position,
+  type Progress,
+  saveCheckpoint,
+} from "./checkpoint.js";
+import {
+  assertFits,
+  assertSameRun,
+  checkFitOptions,
+  fingerprintOf,
+  otherRun,
+  settingsOf,
+} from "./fit-checks.js";
+import { createBuffers, diverged, type Feed, optimiserStep } from "./optimiser-step.js";
+import { copyParams, selectParams, strategyOf } from "./params.js";
 import { pathMatcher } from "./paths.js";
-import { createPhaseProgram, type PhaseProgram, type RecordedSignal } from "./phase-program.js";
-import { type Recording, recordRows } from "./recording.js";
+import { checkPhase, judge, refuseUntrainable, refuseWithoutRows, sideOf } from "./phase-check.js";
+import { createPhaseProgram } from "./phase-program.js";
+import { disposeStates, type Recording, recordRows } from "./recording.js";
+import { trainedParts } from "./trained-parts.js";
 
 /** A tokenised row with its class index or regression target. */
 export interface TrainingRow extends TokenRow {
@@ -49,7 +63,7 @@ export interface FitProgress {
 export interface FitOptions {
   readonly engine: Engine;
   readonly model: ModelPlan;
-  /** All parameters: `backbone.*`, `heads.*`, `strategy.*`. Not changed; the result holds new arrays. */
+  /** All parameters: `backbone.*`, `heads.*`, `strategy.*`. Not changed; what is trained comes back in new arrays. */
   readonly params: HostParams;
   /** Starts the plan afresh; called once per run. */
   readonly plan: () => PhasePlan;
@@ -62,6 +76,10 @@ export interface FitOptions {
   readonly microBatch?: number;
   /** Rows per recording pass. @default 64 */
   readonly recordBatch?: number;
+  /** Recorded signals up to this size in bytes, each, stay in memory; larger ones go to files in `out`. @default 512 MiB */
+  readonly recordMemory?: number;
+  /** What of `params` was trained before. @default nothing */
+  readonly trained?: TrainedParts;
   /** Folder of the checkpoint; without it nothing is written and nothing resumes. */
   readonly out?: string;
   /** Seconds between checkpoints; 0 writes one after every step. @default 60 */
@@ -77,78 +95,111 @@ export interface FitOptions {
 export interface FitResult {
   readonly params: HostParams;
   readonly reports: readonly PhaseReport[];
+  /** What hosts ask for, before this run and in it together. */
+  readonly trained: FitTrained;
+}
+
+/** Parts that gradients have reached: what a loss never read was not trained, whatever its phase allowed. */
+export interface FitTrained extends TrainedParts {
+  /** Parameters that this run's gradients have reached, sorted. */
+  readonly paths: readonly string[];
 }
 
 /**
  * Runs a plan to its end.
- * @throws BackboneError `NAN_LOSS` when a loss or gradient is not finite, `CHECKPOINT_MISMATCH` when the folder holds another run.
+ * @throws BackboneError `NAN_LOSS` when a loss, gradient or weight is not finite, `CHECKPOINT_MISMATCH` when the folder
+ * holds another run, `BAD_CHECKPOINT` when its checkpoint is damaged, `BAD_PHASE`, `BAD_INPUT`, `WRITE_FAILED`, `ABORTED`
  */
 export async function fit(options: FitOptions): Promise<FitResult> {
   const { out } = options;
+  checkFitOptions(options);
   const fingerprint = fingerprintOf(options);
-  if (out !== undefined) clearLeftovers(out);
-  const checkpoint = out === undefined ? undefined : loadCheckpoint(out);
-  if (checkpoint && out !== undefined)
-    assertSameRun(out, checkpoint.progress.fingerprint, fingerprint);
-  const reports: PhaseReport[] = [...(checkpoint?.progress.reports ?? [])];
-  if (checkpoint?.progress.done) return { params: checkpoint.params, reports };
+  const checkpoint = out === undefined ? undefined : resumeFrom(out, options, fingerprint);
 
   const plan = options.plan();
   let next = plan.next();
-  for (const report of reports) next = plan.next(report);
-  const run = createRun(options, fingerprint, reports, checkpoint?.params ?? options.params);
+  const reports: PhaseReport[] = [];
+  for (const report of checkpoint?.progress.reports ?? []) {
+    if (next.done || next.value.name !== report.phase)
+      throw otherRun(
+        out as string,
+        `it has finished the phase "${report.phase}", the plan ${next.done ? "has ended" : `continues with "${next.value.name}"`}`,
+      );
+    reports.push(report);
+    next = plan.next(report);
+  }
+  const { phase = null, done = false } = checkpoint?.progress ?? {};
+  const expected = done ? undefined : (phase ?? (next.done ? undefined : next.value.name));
+  if (checkpoint && expected !== (next.done ? undefined : next.value.name))
+    throw otherRun(
+      out as string,
+      `it ${done ? "is finished" : `stands in the phase "${phase}"`}, the plan ${next.done ? "has ended" : `continues with "${next.value.name}"`}`,
+    );
+
+  const run = createRun(options, fingerprint, reports, checkpoint);
   try {
-    let resumeFrom = checkpoint?.progress.step ? checkpoint : undefined;
+    let resume = phase === null ? undefined : checkpoint;
     while (!next.done) {
-      const report = await run.phase(next.value, resumeFrom);
-      resumeFrom = undefined;
+      const report = await run.phase(next.value, resume);
+      resume = undefined;
       reports.push(report);
       next = plan.next(report);
       run.save(next.done ?? false);
     }
-    // A plan without a phase, or one whose last report ended it on resume, is finished as well.
-    run.save(true);
-    return { params: run.params(), reports };
+    if (!checkpoint && reports.length === 0) run.save(true);
+    return run.result();
   } finally {
     await run.dispose();
   }
 }
 
-type Loaded = NonNullable<ReturnType<typeof loadCheckpoint>>;
+function resumeFrom(
+  out: string,
+  { params }: FitOptions,
+  fingerprint: string,
+): Checkpoint | undefined {
+  clearLeftovers(out);
+  rmSync(statesFolder(out), { recursive: true, force: true });
+  const checkpoint = loadCheckpoint(out, params);
+  if (checkpoint) assertSameRun(out, checkpoint.progress.fingerprint, fingerprint);
+  return checkpoint;
+}
 
-const idle = {
+function statesFolder(out: string): string {
+  return join(out, "recorded-states");
+}
+
+const START: Position = {
   epoch: 0,
   stepInEpoch: 0,
   step: 0,
   lossSum: 0,
   lossSteps: 0,
   bestScore: null,
-} as const;
+};
 
 /** The state of a run between and within phases. */
 function createRun(
   options: FitOptions,
   fingerprint: string,
   reports: readonly PhaseReport[],
-  start: HostParams,
+  checkpoint: Checkpoint | undefined,
 ) {
   const { engine, model, out } = options;
-  const padId = model.config.padTokenId;
-  const recordBatch = options.recordBatch ?? 64;
-  let params: HostParams = start;
+  let params: HostParams = checkpoint?.params ?? options.params;
+  const trained = new Set(checkpoint?.progress.trained);
   const programs = new Map<string, FullProgram>();
 
   const observer: Observer = {
     name: options.observer?.name ?? "none",
     needs: options.observer?.needs ?? [],
-    params: strategyOf(start),
+    params: strategyOf(params),
     observe: options.observer?.observe ?? ((now) => (now as { logits: never }).logits),
   };
 
   const record = (
     rows: readonly TrainingRow[],
     signals: readonly RecordedSignal[] = [],
-    folder?: string,
   ): Promise<Recording> => {
     const key = signals.join("+");
     let program = programs.get(key);
@@ -160,21 +211,22 @@ function createRun(
       shape: model.shape,
       params,
       rows,
-      batchSize: recordBatch,
-      padId,
+      batchSize: options.recordBatch ?? 64,
+      padId: model.config.padTokenId,
       signals,
-      folder,
+      folder: out && statesFolder(out),
+      memoryLimit: options.recordMemory,
       log: options.log,
     });
   };
 
   const write = (
-    progress: Omit<Progress, "fingerprint" | "reports" | "phase">,
-    rest: Partial<Loaded> = {},
+    progress: Position & Pick<Progress, "phase" | "settings" | "done">,
+    rest: Partial<Checkpoint> = {},
   ) => {
     if (out === undefined) return;
     saveCheckpoint(out, {
-      progress: { fingerprint, reports, phase: reports.length, ...progress },
+      progress: { fingerprint, reports, trained: [...trained].sort(), ...progress },
       params,
       moments: rest.moments ?? { m: {}, v: {} },
       best: rest.best ?? {},
@@ -183,97 +235,98 @@ function createRun(
   };
 
   return {
-    params: () => params,
-    save: (done: boolean) => write({ ...idle, done }),
+    save: (done: boolean) => write({ ...START, phase: null, settings: null, done }),
+    result: (): FitResult => ({ params, reports, trained: trainedParts(options, trained) }),
     async dispose() {
       for (const program of programs.values()) await program.dispose();
+      if (out !== undefined) rmSync(statesFolder(out), { recursive: true, force: true });
     },
 
-    async phase(phase: TrainingPhase, resume: Loaded | undefined): Promise<PhaseReport> {
-      checkPhase(phase);
-      const matches = pathMatcher(phase.trains);
-      const trainedPaths = Object.keys(params).filter(matches);
-      if (trainedPaths.length === 0)
-        throw new BackboneError(
-          "BAD_PHASE",
-          phase.name,
-          `trains ${JSON.stringify(phase.trains)} names no parameter of this model. Parameters start with backbone., heads.<layer>. or strategy.`,
-        );
-      const frozen = select(params, (path) => !matches(path));
-      const fromRecord = phase.source === "record";
-      const recorded: readonly RecordedSignal[] = fromRecord
-        ? observer.needs.filter(
-            (name): name is RecordedSignal => name !== "logits" && name !== "probs",
-          )
-        : [];
-      const needsRecord = fromRecord || (phase.prepare !== undefined && !resume?.side);
-      const recording = needsRecord
-        ? await record(options.train, recorded, out && `${out}/states`)
-        : undefined;
-      const side = resume?.side ?? sideOf(phase, recording?.record);
-      const buffers = createBuffers(
-        select(params, matches),
-        resume && Object.keys(resume.moments.m).length > 0 ? resume.moments : undefined,
-      );
-      const program = createPhaseProgram(engine, model, phase, buffers.current.trained, frozen, {
-        sideWidth: side?.shape[1],
-        recorded,
-      });
-      let best: HostParams = resume?.best ?? {};
-      let position = resume ? pickPosition(resume.progress) : { ...idle };
-      let lastLoss = Number.NaN;
-      const rows = options.train;
-      const lengths = fromRecord
-        ? new Float64Array(rows.length)
-        : rows.map((row) => row.ids.length);
-      const stepsPerEpoch = Math.ceil(rows.length / phase.batchSize);
-      const total = stepsPerEpoch * phase.epochs;
-      const feed = {
+    async phase(phase: TrainingPhase, resume: Checkpoint | undefined): Promise<PhaseReport> {
+      checkPhase(
         phase,
-        recording,
-        side,
-        rows,
-        recorded,
-        total,
-        padId,
-        reportsBefore: reports.length,
-      };
-      const everyMs = (options.checkpointSeconds ?? 60) * 1000;
+        reports.map((report) => report.phase),
+      );
+      const { train: rows, dev } = options;
+      refuseWithoutRows(phase, rows.length, dev.length);
+      const matches = pathMatcher(phase.trains);
+      const own = selectParams(params, matches);
+      refuseUntrainable(phase, own);
+      const stepsPerEpoch = Math.ceil(rows.length / phase.batchSize);
+      if (resume) assertFits(out as string, phase, resume, Object.keys(own), rows.length);
+      const total = stepsPerEpoch * phase.epochs;
+      const settings = settingsOf(phase);
+      const fromRecord = phase.source === "record";
+      const buffers = createBuffers(own, resume?.moments);
+      let best: HostParams = resume?.best ?? {};
+      let position: Position = resume?.progress ? positionOf(resume.progress) : START;
       let saved = Date.now();
 
-      const current = () => ({ ...params, ...buffers.current.trained });
-      const checkpoint = () => {
-        params = current();
-        write(
-          { ...position, done: false },
-          {
-            moments: { m: buffers.current.m, v: buffers.current.v },
-            best,
-            ...(side ? { side } : {}),
-          },
-        );
-        saved = Date.now();
-      };
-
+      const recording =
+        fromRecord || (phase.prepare && !resume?.side)
+          ? await record(rows, fromRecord ? recordedSignals(observer) : [])
+          : undefined;
+      const states = recording?.states ?? {};
+      let program: Feed["program"] | undefined;
       try {
-        while (position.epoch < phase.epochs) {
-          const epoch = position.epoch;
+        const side = resume?.side ?? sideOf(phase, recording?.record);
+        const frozen = selectParams(params, (path) => !matches(path));
+        program = createPhaseProgram(engine, model, phase, own, frozen, {
+          sideWidth: side?.shape[1],
+          recorded: Object.fromEntries(
+            Object.entries(states).map(([name, { width }]) => [name, width / model.shape.depth]),
+          ),
+        });
+        const feed: Feed = {
+          phase,
+          index: reports.length,
+          program,
+          frozen,
+          rows,
+          states,
+          side,
+          depth: model.shape.depth,
+          total,
+          seed: options.seed,
+          microBatch: options.microBatch,
+          padId: model.config.padTokenId,
+          maxPositions: model.config.maxPositions,
+        };
+        /** Makes the weights of the moment those of the run. */
+        const settle = () => {
+          const broken = notFinite(buffers.current.trained);
+          if (broken !== undefined)
+            throw diverged(
+              phase,
+              `the parameter ${broken} is not finite after the update`,
+              { step: position.step - 1, epoch: position.epoch },
+              total,
+            );
+          params = { ...params, ...buffers.current.trained };
+        };
+        const checkpointNow = () => {
+          settle();
+          const { m, v } = buffers.current;
+          write(
+            { ...position, phase: phase.name, settings, done: false },
+            { moments: { m, v }, best, side },
+          );
+          saved = Date.now();
+        };
+        const everyMs = (options.checkpointSeconds ?? 60) * 1000;
+        const lengths = fromRecord
+          ? new Float64Array(rows.length)
+          : rows.map((row) => row.ids.length);
+
+        for (; position.epoch < phase.epochs; position = nextEpoch(position, phase.epochs)) {
           const batches = planEpoch(
             lengths,
             phase.batchSize,
-            createRng(options.seed).fork(`${phase.name}/${epoch}`),
+            createRng(options.seed).fork(`${phase.name}/${position.epoch}`),
             fromRecord ? 1 : undefined,
           );
           for (const batch of batches.slice(position.stepInEpoch)) {
-            const loss = await optimiserStep(
-              options,
-              program,
-              buffers,
-              frozen,
-              feed,
-              batch,
-              position,
-            );
+            const loss = await optimiserStep(feed, buffers, batch, position);
             position = {
               ...position,
               stepInEpoch: position.stepInEpoch + 1,
@@ -283,347 +336,82 @@ function createRun(
             };
             options.onProgress?.({
               phase: phase.name,
-              epoch: epoch + 1,
+              epoch: position.epoch + 1,
               epochs: phase.epochs,
               step: position.step,
               steps: total,
               loss: position.lossSum / position.lossSteps,
             });
-            if (options.signal?.aborted) {
-              checkpoint();
+            const isAborted = options.signal?.aborted === true;
+            if (isAborted || (out !== undefined && Date.now() - saved >= everyMs)) checkpointNow();
+            if (isAborted)
               throw new BackboneError(
                 "ABORTED",
                 phase.name,
-                "training was stopped. Run again to go on.",
+                `training was stopped after step ${position.step} of ${total}. ${out === undefined ? "Nothing was saved: give an output folder to be able to go on." : "Run again to go on."}`,
               );
-            }
-            if (out !== undefined && Date.now() - saved >= everyMs) checkpoint();
           }
-          lastLoss = position.lossSum / position.lossSteps;
-          params = current();
+          settle();
           if (phase.select === "best") {
-            const score = (phase.score as NonNullable<typeof phase.score>)(
-              (await record(options.dev)).record,
-            );
-            if (position.bestScore === null || score > position.bestScore) {
+            const score = await judge(phase, "score", (await record(dev)).record);
+            // A score that is no number, such as a correlation with constant answers, is no better than any.
+            if (
+              Number.isFinite(score) &&
+              score > (position.bestScore ?? Number.NEGATIVE_INFINITY)
+            ) {
               best = copyParams(buffers.current.trained);
               position = { ...position, bestScore: score };
             }
           }
-          const last = epoch + 1 === phase.epochs;
-          position = {
-            ...position,
-            epoch: epoch + 1,
-            stepInEpoch: 0,
-            lossSum: last ? position.lossSum : 0,
-            lossSteps: last ? position.lossSteps : 0,
-          };
         }
-        if (Number.isNaN(lastLoss)) lastLoss = position.lossSum / position.lossSteps;
-        params = {
-          ...params,
-          ...(phase.select === "best" ? best : copyParams(buffers.current.trained)),
+        params = { ...params, ...copyParams(buffers.current.trained), ...best };
+        for (const [path, { data }] of Object.entries(buffers.current.m))
+          if (data.some((value) => value !== 0)) trained.add(path);
+        const measures =
+          phase.measure && dev.length > 0
+            ? judge(phase, "measure", (await record(dev)).record)
+            : {};
+        return {
+          phase: phase.name,
+          steps: position.step,
+          loss: position.lossSum / position.lossSteps,
+          measures,
         };
-        const measures = phase.measure?.((await record(options.dev)).record) ?? {};
-        return { phase: phase.name, steps: position.step, loss: lastLoss, measures };
       } finally {
-        for (const store of Object.values(recording?.states ?? {})) store?.dispose();
-        await program.dispose();
+        disposeStates(states);
+        await program?.dispose();
       }
     },
   };
 }
 
-interface Feed {
-  readonly phase: TrainingPhase;
-  readonly recording: Recording | undefined;
-  readonly side: HostTensor | undefined;
-  readonly rows: readonly TrainingRow[];
-  readonly recorded: readonly RecordedSignal[];
-  readonly total: number;
-  readonly padId: number;
-  readonly reportsBefore: number;
+/** The last epoch keeps its losses, for the report. */
+function nextEpoch(position: Position, epochs: number): Position {
+  const next = { ...position, epoch: position.epoch + 1, stepInEpoch: 0 };
+  return next.epoch === epochs ? next : { ...next, lossSum: 0, lossSteps: 0 };
 }
 
-/** One optimiser step, in one program where the batch fits and accumulated where it does not. */
-async function optimiserStep(
-  options: FitOptions,
-  program: PhaseProgram,
-  buffers: Buffers,
-  frozen: HostParams,
-  feed: Feed,
-  batch: readonly number[],
-  position: { readonly step: number; readonly stepInEpoch: number },
-): Promise<number> {
-  const { phase, total } = feed;
-  const name = phase.pick
-    ? phase.pick(position.step, position.stepInEpoch)
-    : (Object.keys(phase.losses)[0] as string);
-  const scalars = scalarTree({
-    learningRate: learningRateAt(phase, position.step, total),
-    adamStep: position.step + 1,
-    perRow: 1 / batch.length,
-    progress: position.step / total,
-    step: position.step,
-  });
-  const micro = Math.min(options.microBatch ?? batch.length, batch.length);
-  let loss = 0;
-  let norm = 0;
-  if (micro === batch.length) {
-    const result = await program.step(name).run<StepOutput>(
-      {
-        ...buffers.current,
-        frozen,
-        ...batchTree(feed, batch),
-        scalars,
-        seed: seedAt(options.seed, feed.reportsBefore, position.step, 0),
-      },
-      { into: { ...buffers.spare, loss: buffers.loss, norm: buffers.norm } },
-    );
-    loss = result.loss.data[0] as number;
-    norm = result.norm.data[0] as number;
-  } else {
-    let gradients: HostParams = zerosLike(buffers.current.trained);
-    for (let at = 0; at < batch.length; at += micro) {
-      const part = batch.slice(at, at + micro);
-      const result = await program.accumulate(name).run<AccumulateOutput>({
-        trained: buffers.current.trained,
-        frozen,
-        gradients,
-        ...batchTree(feed, part),
-        scalars,
-        seed: seedAt(options.seed, feed.reportsBefore, position.step, at / micro),
-      });
-      gradients = result.gradients;
-      loss += result.loss.data[0] as number;
-    }
-    const result = await program
-      .apply()
-      .run<StepOutput>(
-        { ...buffers.current, gradients, scalars },
-        { into: { ...buffers.spare, norm: buffers.norm } },
-      );
-    norm = result.norm.data[0] as number;
-  }
-  if (!Number.isFinite(loss) || !Number.isFinite(norm))
-    throw new BackboneError(
-      "NAN_LOSS",
-      phase.name,
-      `the ${Number.isFinite(loss) ? "gradient norm" : `loss "${name}"`} is ${Number.isFinite(loss) ? norm : loss} at step ${position.step + 1} of ${total}. Lower the learning rate (now ${phase.learningRate}) or look for rows without a label; the last checkpoint is intact.`,
-    );
-  buffers.swap();
-  return loss;
-}
-
-type StepOutput = {
-  readonly [key: string]: HostTree;
-  readonly loss: HostTensor;
-  readonly norm: HostTensor;
-};
-type AccumulateOutput = {
-  readonly [key: string]: HostTree;
-  readonly gradients: HostParams;
-  readonly loss: HostTensor;
-};
-
-/** What the batch feeds: tokens, or recorded signals. */
-function batchTree(feed: Feed, batch: readonly number[]): Record<string, HostTree> {
-  const { rows, side, recording, recorded, padId } = feed;
-  const labels = Float32Array.from(batch, (row) => (rows[row] as TrainingRow).label);
-  const tree: Record<string, HostTree> = {
-    labels: { dtype: "float32", shape: [batch.length], data: labels },
-  };
-  if (side) {
-    const width = side.shape[1] as number;
-    tree.side = {
-      dtype: "float32",
-      shape: [batch.length, width],
-      data: gatherRows(side.data as Float32Array, width, batch),
-    };
-  }
-  if (feed.phase.source !== "record") {
-    tree.batch = batchInputs(
-      toBatch(
-        batch.map((row) => rows[row] as TrainingRow),
-        { padId, multiple: 8 },
-      ),
-    ) as Record<string, HostTensor>;
-    return tree;
-  }
-  const { record, states } = recording as Recording;
-  const { depth, classes, hidden } = record.shape;
-  const inputs: Record<string, HostTensor> = {
-    logits: {
-      dtype: "float32",
-      shape: [batch.length, depth, classes],
-      data: gatherRows(record.logits, depth * classes, batch),
-    },
-  };
-  for (const name of recorded)
-    inputs[name] = {
-      dtype: "float32",
-      shape: [batch.length, depth, hidden],
-      data: (states[name] as { gather(rows: readonly number[]): Float32Array }).gather(batch),
-    };
-  tree.batch = inputs;
-  return tree;
-}
-
-function gatherRows(source: Float32Array, width: number, rows: readonly number[]): Float32Array {
-  const result = new Float32Array(rows.length * width);
-  rows.forEach((row, index) => {
-    result.set(source.subarray(row * width, (row + 1) * width), index * width);
-  });
-  return result;
-}
-
-/** Two sets of arrays that a step reads from and writes to in turn. */
-interface Buffers {
-  current: ParamSet;
-  spare: ParamSet;
-  readonly loss: HostTensor;
-  readonly norm: HostTensor;
-  swap(): void;
-}
-type ParamSet = { readonly trained: HostParams; readonly m: HostParams; readonly v: HostParams };
-
-function createBuffers(
-  trained: HostParams,
-  moments: { readonly m: HostParams; readonly v: HostParams } | undefined,
-): Buffers {
-  const scalarOf = (): HostTensor => ({ dtype: "float32", shape: [], data: new Float32Array(1) });
-  return {
-    current: {
-      trained: copyParams(trained),
-      m: moments ? copyParams(moments.m) : zerosLike(trained),
-      v: moments ? copyParams(moments.v) : zerosLike(trained),
-    },
-    spare: { trained: zerosLike(trained), m: zerosLike(trained), v: zerosLike(trained) },
-    loss: scalarOf(),
-    norm: scalarOf(),
-    swap() {
-      [this.current, this.spare] = [this.spare, this.current];
-    },
-  };
-}
-
-function copyParams(params: HostParams): HostParams {
-  return mapParams(params, (tensor) => ({ ...tensor, data: tensor.data.slice() }));
-}
-
-function zerosLike(params: HostParams): HostParams {
-  return mapParams(params, (tensor) => ({ ...tensor, data: new Float32Array(tensor.data.length) }));
-}
-
-function mapParams(params: HostParams, change: (tensor: HostTensor) => HostTensor): HostParams {
-  return Object.fromEntries(Object.entries(params).map(([path, tensor]) => [path, change(tensor)]));
-}
-
-function select(params: HostParams, wanted: (path: string) => boolean): HostParams {
-  return Object.fromEntries(Object.entries(params).filter(([path]) => wanted(path)));
-}
-
-function strategyOf(params: HostParams): HostParams {
-  return Object.fromEntries(
-    Object.entries(params)
-      .filter(([path]) => path.startsWith("strategy."))
-      .map(([path, tensor]) => [path.slice("strategy.".length), tensor]),
-  );
-}
-
-function pickPosition(progress: Progress) {
-  const { epoch, stepInEpoch, step, lossSum, lossSteps, bestScore } = progress;
+function positionOf({
+  epoch,
+  stepInEpoch,
+  step,
+  lossSum,
+  lossSteps,
+  bestScore,
+}: Position): Position {
   return { epoch, stepInEpoch, step, lossSum, lossSteps, bestScore };
 }
 
-function sideOf(phase: TrainingPhase, record: ExitRecord | undefined): HostTensor | undefined {
-  if (!phase.prepare || !record) return undefined;
-  const { width, values } = phase.prepare(record);
-  const rows = record.ids.length;
-  if (values.length !== rows * width)
-    throw new BackboneError(
-      "BAD_PHASE",
-      phase.name,
-      `prepare() must return ${rows} x ${width} values, got ${values.length}. Return one row of values per record row.`,
-    );
-  return { dtype: "float32", shape: [rows, width], data: values };
+/** What a record phase may read. The head's own logits: the record holds answers, which a strategy may replace. */
+function recordedSignals(observer: Observer): readonly RecordedSignal[] {
+  const needed = observer.needs.filter((name) => name !== "logits" && name !== "probs");
+  return ["logits", ...needed];
 }
 
-function checkPhase(phase: TrainingPhase): void {
-  const complain = (what: string) => {
-    throw new BackboneError("BAD_PHASE", phase.name, what);
-  };
-  if (phase.select === "best" && !phase.score)
-    complain('select "best" needs score(). Add it, or select "last".');
-  if (Object.keys(phase.losses).length === 0) complain("the phase has no loss. Add one.");
-  if (Object.keys(phase.losses).length > 1 && !phase.pick && !phase.combine)
-    complain("several losses need pick() or combine(). Add one of them.");
-  if (phase.source === "record" && phase.trains.some((path) => !path.startsWith("strategy.")))
-    complain(
-      `a record phase may train strategy.** only, got ${JSON.stringify(phase.trains)}. Use source "data" to train the encoder or the heads.`,
-    );
-  for (const [name, value] of Object.entries({ epochs: phase.epochs, batchSize: phase.batchSize }))
-    if (!Number.isInteger(value) || value < 1)
-      complain(`${name} must be an integer >= 1, got ${value}. Correct the preset or the option.`);
-}
-
-/** Linear warm-up, then linear decay to zero or a constant rate. */
-function learningRateAt(phase: TrainingPhase, step: number, total: number): number {
-  const warmup = Math.round((phase.warmup ?? 0) * total);
-  if (step < warmup) return (phase.learningRate * (step + 1)) / warmup;
-  if (phase.schedule === "constant") return phase.learningRate;
-  return phase.learningRate * ((total - step) / Math.max(1, total - warmup));
-}
-
-function scalarTree(values: Record<string, number>): Record<string, HostTensor> {
-  return Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [
-      name,
-      { dtype: "float32", shape: [], data: new Float32Array([value]) },
-    ]),
-  );
-}
-
-/** A fresh pair of words for every step and micro-batch. */
-function seedAt(seed: number, phase: number, step: number, part: number): HostTensor {
-  const rng = createRng(seed).fork(`dropout/${phase}/${step}/${part}`);
-  const word = () => rng.int(2 ** 31 - 1);
-  return { dtype: "int32", shape: [2], data: new Int32Array([word(), word()]) };
-}
-
-/** Named parts, so that a refusal can say what differs. */
-function fingerprintOf(options: FitOptions): string {
-  const { model, params, train, dev, seed, identity, microBatch } = options;
-  return JSON.stringify({
-    model: digest([model.shape, model.head.name, model.config]),
-    parameters: digest(
-      Object.entries(params).map(([path, { shape, data }]) => [path, shape, digestBytes(data)]),
-    ),
-    "training rows": digest(train.map((row) => [row.id, row.label, [...row.ids]])),
-    "held-out rows": digest(dev.map((row) => [row.id, row.label, [...row.ids]])),
-    seed,
-    "micro batch": microBatch ?? null,
-    options: identity ?? null,
-  });
-}
-
-function digest(value: unknown): string {
-  return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
-}
-
-function digestBytes(data: HostTensor["data"]): string {
-  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return createHash("sha256").update(bytes).digest("hex").slice(0, 16);
-}
-
-function assertSameRun(folder: string, found: string, expected: string): void {
-  if (found === expected) return;
-  const a = JSON.parse(found) as Record<string, unknown>;
-  const b = JSON.parse(expected) as Record<string, unknown>;
-  const differ = Object.keys(b).filter((key) => JSON.stringify(a[key]) !== JSON.stringify(b[key]));
-  throw new BackboneError(
-    "CHECKPOINT_MISMATCH",
-    folder,
-    `the checkpoint belongs to another run: ${differ.join(", ")} differ. Use another output folder, or delete this one to start over.`,
-  );
+/** The path of a parameter that holds NaN or infinity. */
+function notFinite(params: HostParams): string | undefined {
+  for (const [path, { data }] of Object.entries(params))
+    for (let index = 0; index < data.length; index += 1)
+      if (!Number.isFinite(data[index] as number)) return path;
+  return undefined;
 }

@@ -18,7 +18,8 @@ import type { PhaseLoss, Signals, TrainingPhase, TrainingStep } from "@cee/exit-
 import * as tf from "@tensorflow/tfjs";
 import { BackboneError } from "../errors.js";
 import { batchSpecs } from "../runner/batch.js";
-import { specsOf } from "../runner/open.js";
+import { compileClearly } from "../runner/compile.js";
+import { type RecordedSignal, specsOf } from "../runner/open.js";
 import {
   type BatchTensors,
   exitSignals,
@@ -26,26 +27,31 @@ import {
   memoise,
   strategyParams,
 } from "../runner/signals.js";
+import { callHook } from "./phase-check.js";
 
-/** Signals that a record phase may read, besides logits. */
-export type RecordedSignal = "pooled" | "hidden" | "features";
+/** What a record phase reads: values per row and layer of each recorded signal. */
+export type RecordedWidths = Readonly<Partial<Record<RecordedSignal, number>>>;
 
 export interface PhaseProgram {
   /** The fused step: loss, gradients, clipping, AdamW. */
   step(loss: string): CompiledFunction;
-  /** Loss and gradients added to what was accumulated so far. */
+  /** Names under which the gradients of a step are accumulated: those of the losses that `combine` takes, or one. */
+  readonly parts: readonly string[];
+  /** Loss, and gradients added to what was accumulated so far. */
   accumulate(loss: string): CompiledFunction;
-  /** Clipping and AdamW on accumulated gradients. */
+  /** Combination, clipping and AdamW on accumulated gradients. */
   apply(): CompiledFunction;
   dispose(): Promise<void>;
 }
+
+type Gradients = Readonly<Record<string, TensorParams>>;
 
 interface StepInputs {
   readonly trained: TensorParams;
   readonly frozen: TensorParams;
   readonly m: TensorParams;
   readonly v: TensorParams;
-  readonly gradients: TensorParams;
+  readonly gradients: Gradients;
   readonly batch: Readonly<Record<string, tf.Tensor>>;
   readonly labels: tf.Tensor1D;
   readonly side?: tf.Tensor2D;
@@ -66,6 +72,8 @@ const scalarSpecs = {
 
 /** Head dropout sites lie above every site of the encoder. */
 const HEAD_SITE = 1 << 20;
+/** Dropouts that one head may have. */
+const HEAD_SITES = 256;
 
 /** Declares the compiled functions of a phase; each is traced when it is first asked for. */
 export function createPhaseProgram(
@@ -74,9 +82,10 @@ export function createPhaseProgram(
   phase: TrainingPhase,
   trained: HostParams,
   frozen: HostParams,
-  options: { readonly sideWidth: number | undefined; readonly recorded: readonly RecordedSignal[] },
+  options: { readonly sideWidth: number | undefined; readonly recorded: RecordedWidths },
 ): PhaseProgram {
   const fromRecord = phase.source === "record";
+  const parts = phase.combine ? Object.keys(phase.losses) : ["loss"];
   const dataSpecs: Record<string, SpecTree> = fromRecord
     ? recordSpecs(model, options.recorded)
     : { ...batchSpecs };
@@ -92,44 +101,43 @@ export function createPhaseProgram(
     common.side = { dtype: "float32", shape: ["batch", options.sideWidth] };
 
   const signals = (params: TensorParams, inputs: StepInputs): readonly Signals[] => {
-    if (fromRecord) return recordedSignals(model, inputs.batch, options.recorded);
+    if (fromRecord) return recordedSignals(model, inputs.batch);
     const batch = inputs.batch as unknown as BatchTensors;
-    const rate = model.config.hiddenDropout;
-    if (phase.dropout === false || (rate === 0 && model.config.attentionDropout === 0))
+    const { hiddenDropout, attentionDropout, classifierDropout } = model.config;
+    const rate = classifierDropout ?? hiddenDropout;
+    if (phase.dropout === false || Math.max(hiddenDropout, attentionDropout, rate) === 0)
       return exitSignals(model, params, batch);
     return exitSignals(model, params, batch, { seed: inputs.seed }, (layer) => {
       let call = 0;
       return (x) => {
         call += 1;
-        return dropout(x, { rate, seed: inputs.seed, site: HEAD_SITE + layer * 16 + call });
+        return dropout(x, { rate, seed: inputs.seed, site: HEAD_SITE + layer * HEAD_SITES + call });
       };
     });
   };
 
-  /** Loss and gradients of one named loss, or of all of them combined. */
+  /** Loss and gradients of one named loss, or of all of them apart. */
   const gradientsOf = (name: string, inputs: StepInputs) => {
-    const evaluate = (loss: PhaseLoss) =>
+    const evaluate = (loss: string) =>
       valueAndGrads(
         (params) => {
           const all = { ...inputs.frozen, ...params };
-          return loss(trainingStep(model, signals(all, inputs), all, inputs));
+          return evaluateLoss(phase, loss, trainingStep(model, signals(all, inputs), all, inputs));
         },
         inputs.trained,
         { unreached: "zero" },
       );
-    if (!phase.combine) return evaluate(lossOf(phase, name));
-    const parts = Object.entries(phase.losses).map(
-      ([part, loss]) => [part, evaluate(loss)] as const,
-    );
+    const evaluated = (phase.combine ? parts : [name]).map(evaluate);
     return {
-      loss: parts.map(([, part]) => part.loss).reduce((a, b) => tf.add(a, b)),
-      gradients: phase.combine(
-        Object.fromEntries(parts.map(([part, { gradients }]) => [part, gradients])),
+      loss: evaluated.map(({ loss }) => loss).reduce((a, b) => tf.add(a, b)),
+      gradients: Object.fromEntries(
+        evaluated.map(({ gradients }, index) => [parts[index] as string, gradients]),
       ),
     };
   };
 
-  const update = (inputs: StepInputs, gradients: TensorParams) => {
+  const update = (inputs: StepInputs, separate: Gradients) => {
+    const gradients = combine(phase, separate, Object.keys(trained));
     const clipped = clipScale(gradients, phase.clipNorm ?? 1);
     const next = adamw({
       params: inputs.trained,
@@ -154,10 +162,14 @@ export function createPhaseProgram(
   };
   const moments = { m: specsOf(trained), v: specsOf(trained) };
 
+  const sums = Object.fromEntries(parts.map((part) => [part, specsOf(trained)]));
+
   return {
+    parts,
     step: (loss) =>
       once(`step.${loss}`, () =>
-        engine.compile(
+        compileClearly(
+          engine,
           (inputs: StepInputs) => {
             const result = gradientsOf(loss, inputs);
             return { ...update(inputs, result.gradients), loss: result.loss };
@@ -167,14 +179,15 @@ export function createPhaseProgram(
       ),
     accumulate: (loss) =>
       once(`accumulate.${loss}`, () =>
-        engine.compile(
+        compileClearly(
+          engine,
           (inputs: StepInputs) => {
             const result = gradientsOf(loss, inputs);
             return {
               gradients: Object.fromEntries(
-                Object.entries(inputs.gradients).map(([path, sum]) => [
-                  path,
-                  tf.add(sum, result.gradients[path] as tf.Tensor),
+                Object.entries(inputs.gradients).map(([part, sum]) => [
+                  part,
+                  addAll(sum, result.gradients[part] as TensorParams),
                 ]),
               ),
               loss: result.loss,
@@ -182,17 +195,17 @@ export function createPhaseProgram(
           },
           {
             name: `${phase.name}: ${loss}, gradients`,
-            inputs: { ...common, gradients: specsOf(trained) },
+            inputs: { ...common, gradients: sums },
           },
         ),
       ),
     apply: () =>
       once("apply", () =>
-        engine.compile((inputs: StepInputs) => update(inputs, inputs.gradients), {
+        compileClearly(engine, (inputs: StepInputs) => update(inputs, inputs.gradients), {
           name: `${phase.name}: update`,
           inputs: {
             trained: specsOf(trained),
-            gradients: specsOf(trained),
+            gradients: sums,
             scalars: scalarSpecs,
             ...moments,
           },
@@ -223,33 +236,47 @@ function trainingStep(
   };
 }
 
-function lossOf(phase: TrainingPhase, name: string): PhaseLoss {
-  const loss = phase.losses[name];
-  if (!loss)
+function evaluateLoss(phase: TrainingPhase, name: string, step: TrainingStep): tf.Scalar {
+  const loss = phase.losses[name] as PhaseLoss;
+  return callHook(phase, `the loss "${name}"`, () => loss(step));
+}
+
+/** The gradients to apply, of exactly the trained parameters. */
+function combine(
+  phase: TrainingPhase,
+  gradients: Gradients,
+  paths: readonly string[],
+): TensorParams {
+  if (!phase.combine) return Object.values(gradients)[0] as TensorParams;
+  const combined = callHook(phase, "combine()", () => phase.combine?.(gradients) as TensorParams);
+  const missing = paths.filter((path) => !combined[path]);
+  if (missing.length > 0)
     throw new BackboneError(
       "BAD_PHASE",
       phase.name,
-      `pick() asked for the loss "${name}", which the phase does not have. It has: ${Object.keys(phase.losses).join(", ")}.`,
+      `combine() must return a gradient for every trained parameter, got none for ${missing.slice(0, 3).join(", ")}. Return all of them, zeros where nothing is to change.`,
     );
-  return loss;
+  return Object.fromEntries(paths.map((path) => [path, combined[path] as tf.Tensor]));
 }
 
-function recordSpecs(
-  model: ModelPlan,
-  recorded: readonly RecordedSignal[],
-): Record<string, SpecTree> {
-  const { depth, classes, hidden } = model.shape;
-  const specs: Record<string, SpecTree> = {
-    logits: { dtype: "float32", shape: ["batch", depth, classes] },
-  };
-  for (const name of recorded) specs[name] = { dtype: "float32", shape: ["batch", depth, hidden] };
-  return specs;
+function addAll(a: TensorParams, b: TensorParams): TensorParams {
+  return Object.fromEntries(
+    Object.entries(a).map(([path, tensor]) => [path, tf.add(tensor, b[path] as tf.Tensor)]),
+  );
+}
+
+function recordSpecs(model: ModelPlan, recorded: RecordedWidths): Record<string, SpecTree> {
+  return Object.fromEntries(
+    Object.entries(recorded).map(([name, width]) => [
+      name,
+      { dtype: "float32", shape: ["batch", model.shape.depth, width] } as const,
+    ]),
+  );
 }
 
 function recordedSignals(
   model: ModelPlan,
   batch: Readonly<Record<string, tf.Tensor>>,
-  recorded: readonly RecordedSignal[],
 ): readonly Signals[] {
   return Array.from({ length: model.shape.depth }, (_, index) => {
     const memo = memoise();
@@ -259,11 +286,11 @@ function recordedSignals(
         throw new BackboneError(
           "BAD_PHASE",
           "record",
-          `the loss reads "${name}", which was not recorded (${["logits", ...recorded].join(", ")}). Name it in the strategy's needs.`,
+          `the loss reads "${name}", which was not recorded (${Object.keys(batch).join(", ")}). Name it in the strategy's needs.`,
         );
       return memo(
         name,
-        () => tf.squeeze<tf.Tensor2D>(tf.gather(all, tf.tensor1d([index], "int32"), 1), [1]), // [B, H]
+        () => tf.squeeze<tf.Tensor2D>(tf.gather(all, tf.tensor1d([index], "int32"), 1), [1]), // [B, width]
       );
     };
     return {

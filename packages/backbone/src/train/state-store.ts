@@ -1,11 +1,21 @@
 /**
  * @file Recorded signals of a data set: in memory while they are small, in sharded files beyond that.
  *
- * N = rows, W = values per row (all layers of one signal).
+ * W = values per row (all layers of one signal).
  */
-import { closeSync, mkdirSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmdirSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { BackboneError } from "../errors.js";
+import { reason } from "../files.js";
 
 export interface StateStore {
   readonly rows: number;
@@ -15,7 +25,7 @@ export interface StateStore {
   put(row: number, values: Float32Array): void;
   /** Copies the rows into one array `[rows, W]`. */
   gather(rows: readonly number[]): Float32Array;
-  /** Frees the memory, or deletes the files. */
+  /** Frees the memory, or deletes the files; safe to call twice. */
   dispose(): void;
 }
 
@@ -24,15 +34,15 @@ export interface StateStoreOptions {
   readonly width: number;
   /** Where shards go when the states do not fit. */
   readonly folder: string | undefined;
-  /** States up to this size stay in memory. @default 512 MiB */
-  readonly memoryLimit?: number;
+  /** States up to this size in bytes stay in memory. @default 512 MiB */
+  readonly memoryLimit?: number | undefined;
   /** @default 256 MiB */
-  readonly shardBytes?: number;
+  readonly shardBytes?: number | undefined;
   /** Told the size before anything is written. */
   readonly log?: ((line: string) => void) | undefined;
 }
 
-/** Creates room for `rows` rows of `width` floats. */
+/** Creates room for `rows` rows of `width` floats. @throws BackboneError `NO_SPACE`, `WRITE_FAILED` */
 export function createStateStore({
   rows,
   width,
@@ -64,7 +74,10 @@ function inMemory(rows: number, width: number, bytes: number): StateStore {
     width,
     bytes,
     where: "memory",
-    put: (row, values) => data.set(values, row * width),
+    put(row, values) {
+      checkPut(row, rows, values, width);
+      data.set(values, row * width);
+    },
     gather(wanted) {
       const result = new Float32Array(wanted.length * width);
       wanted.forEach((row, index) => {
@@ -87,11 +100,50 @@ function inFiles(
 ): StateStore {
   const rowBytes = width * 4;
   const rowsPerShard = Math.max(1, Math.floor(shardBytes / rowBytes));
-  mkdirSync(folder, { recursive: true });
-  const shards = Array.from({ length: Math.ceil(rows / rowsPerShard) }, (_, index) => {
-    const path = join(folder, `states-${String(index).padStart(4, "0")}.f32`);
-    return { path, file: openSync(path, "w+") };
-  });
+  const shards: { readonly path: string; readonly file: number }[] = [];
+  const dispose = () => {
+    for (const { path, file } of shards.splice(0)) {
+      closeSync(file);
+      rmSync(path, { force: true });
+    }
+    try {
+      rmdirSync(folder);
+    } catch {
+      // Somebody else's files are in it.
+    }
+  };
+  const trying = <T>(action: () => T): T => {
+    try {
+      return action();
+    } catch (cause) {
+      if (cause instanceof BackboneError) throw cause;
+      throw new BackboneError(
+        "WRITE_FAILED",
+        folder,
+        `${mebibytes(bytes)} MiB of recorded states could not be written: ${reason(cause)}. Make room, or choose another output folder.`,
+        { cause },
+      );
+    }
+  };
+  try {
+    trying(() => {
+      mkdirSync(folder, { recursive: true });
+      const { bavail, bsize } = statfsSync(folder);
+      if (bavail * bsize < bytes)
+        throw new BackboneError(
+          "NO_SPACE",
+          folder,
+          `recorded states take ${mebibytes(bytes)} MiB, the disk has ${mebibytes(bavail * bsize)} MiB left. Make room, or choose another output folder.`,
+        );
+      for (let index = 0; index * rowsPerShard < rows; index += 1) {
+        const path = join(folder, `states-${String(index).padStart(4, "0")}.f32`);
+        shards.push({ path, file: openSync(path, "w+") });
+      }
+    });
+  } catch (error) {
+    dispose();
+    throw error;
+  }
   const locate = (row: number) => ({
     file: (shards[Math.floor(row / rowsPerShard)] as { file: number }).file,
     offset: (row % rowsPerShard) * rowBytes,
@@ -102,14 +154,14 @@ function inFiles(
     bytes,
     where: "files",
     put(row, values) {
+      checkPut(row, rows, values, width);
       const { file, offset } = locate(row);
-      writeSync(
-        file,
-        new Uint8Array(values.buffer, values.byteOffset, rowBytes),
-        0,
-        rowBytes,
-        offset,
-      );
+      const view = new Uint8Array(values.buffer, values.byteOffset, rowBytes);
+      trying(() => {
+        // A disk that is nearly full takes a part without complaint.
+        for (let done = 0; done < rowBytes; )
+          done += writeSync(file, view, done, rowBytes - done, offset + done);
+      });
     },
     gather(wanted) {
       const result = new Float32Array(wanted.length * width);
@@ -120,17 +172,21 @@ function inFiles(
         if (read !== rowBytes)
           throw new BackboneError(
             "BAD_FILE",
-            "record",
+            folder,
             `row ${row} of the recorded states has ${read} bytes, expected ${rowBytes}. Record again.`,
           );
       });
       return result;
     },
-    dispose() {
-      for (const { path, file } of shards.splice(0)) {
-        closeSync(file);
-        rmSync(path, { force: true });
-      }
-    },
+    dispose,
   };
+}
+
+function checkPut(row: number, rows: number, values: Float32Array, width: number): void {
+  if (row >= 0 && row < rows && values.length === width) return;
+  throw new BackboneError(
+    "BAD_INPUT",
+    "record",
+    `a recorded row must be one of ${rows} and hold ${width} values, got row ${row} with ${values.length}.`,
+  );
 }

@@ -1,0 +1,17 @@
+/** @file Compiles a function that calls code of others: heads, observers, losses. */
+import type { CompiledFunction, Engine } from "@cee/engine";
+
+/** Errors of this project's packages say by name what is wrong; the engine reports them as the cause of its own. */
+const CLEAR = ["BackboneError", "ExitStrategyError"];
+
+export function compileClearly(
+  engine: Pick<Engine, "compile">,
+  ...[fn, options]: Parameters<Engine["compile"]>
+): CompiledFunction {
+  try {
+    return engine.compile(fn, options);
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    throw cause instanceof Error && CLEAR.includes(cause.name) ? cause : error;
+  }
+}
