@@ -23,8 +23,10 @@ the ConsistentEE paper. The table, report.html and results.json are left in the 
 
 What to run on:
   --data <folder|hub>      official GLUE files (RTE/train.tsv, …), or the Hugging Face hub
-                           (default: small generated tasks: sentiment, paraphrase, entail, answer, similarity)
-  --tasks <a,b>            such as rte,sst-2; GLUE has rte, mrpc, sst-2, qnli, qqp, mnli, sts-b (default: all there are)
+                           (default: small generated tasks)
+  --tasks <a,b>            (default: all there are)
+                           GLUE: rte, mrpc, sst-2, qnli, qqp, mnli, sts-b
+                           generated: sentiment, paraphrase, entail, answer, nli3, similarity
   --limit <n>              training rows per task, drawn at random (default: all)
   --dev-limit <n>          rows of the development set (default: all)
   --max-length <n>         tokens per row (default: 64 for generated tasks, else 128)

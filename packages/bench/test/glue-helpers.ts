@@ -28,6 +28,12 @@ export interface Recorded extends GlueOutcome {
   readonly steps: readonly string[];
 }
 
+/** {@link tiny}, but for what `words` say themselves. */
+function completed(words: readonly string[]): string[] {
+  const name = (word: string) => word.split("=")[0];
+  return [...tiny.filter((word) => !words.some((given) => name(given) === name(word))), ...words];
+}
+
 /** Runs in this process. */
 export async function bench(words: readonly string[], signal?: AbortSignal): Promise<Recorded> {
   const printed: string[] = [];
@@ -43,7 +49,7 @@ export async function bench(words: readonly string[], signal?: AbortSignal): Pro
   };
   const command = `pnpm bench glue ${words.join(" ")}`;
   const options = parseGlueOptions(
-    parseArgs([...tiny, ...words], { flags: glueFlags, lists: glueLists }),
+    parseArgs(completed(words), { flags: glueFlags, lists: glueLists }),
     command,
   );
   const outcome = await runGlue(options, { progress, ...(signal ? { signal } : {}) });
