@@ -6,13 +6,18 @@ import { hashOf, type SessionCache } from "./session.js";
 import { rebuild, type TracedFunction } from "./trace/trace.js";
 import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types.js";
 
-/** Wraps a traced function; its session is created at the first run. */
+/** Models above this size are dropped once their session has taken its own copy. */
+const KEPT_BYTES = 2 ** 25;
+
+/** Wraps a traced function; its session is created at the first run. `retrace` makes the model once more. */
 export function compiledFunction(
   name: string,
-  traced: TracedFunction,
+  { model: traceModel, ...traced }: TracedFunction,
   sessions: SessionCache,
+  retrace: () => Uint8Array,
 ): CompiledFunction {
-  const key = hashOf(traced.model);
+  let model: Uint8Array | undefined = traceModel;
+  const key = hashOf(traceModel);
   const toOrt = sessions.runtime.module.Tensor;
   // Host tensors are immutable in type and shape, so their wrappers are reused while they live.
   const wrappers = new WeakMap<HostTensor, OrtTensor>();
@@ -26,13 +31,29 @@ export function compiledFunction(
   let session: Promise<InferenceSession> | undefined;
   let disposed = false;
 
+  const modelBytes = (): Uint8Array => {
+    if (model) return model;
+    const again = retrace();
+    if (hashOf(again) !== key)
+      throw new EngineError(
+        "BAD_MODEL",
+        `[${name}] the model can't be made once more, because its constants were changed after it was compiled. Call onnx() before the first run, or leave them unchanged.`,
+      );
+    return again;
+  };
+
   const borrow = (): Promise<InferenceSession> => {
     if (!session) {
-      const borrowed = sessions.borrow(key, name, traced.model);
+      const borrowed = sessions.borrow(key, name, modelBytes);
       session = borrowed;
-      borrowed.catch(() => {
-        session = undefined;
-      });
+      borrowed.then(
+        () => {
+          if (model && model.length > KEPT_BYTES) model = undefined;
+        },
+        () => {
+          session = undefined;
+        },
+      );
     }
     return session;
   };
@@ -84,7 +105,7 @@ export function compiledFunction(
   return {
     name,
     run: run as CompiledFunction["run"],
-    onnx: () => traced.model,
+    onnx: modelBytes,
     async dispose() {
       if (disposed) return;
       disposed = true;

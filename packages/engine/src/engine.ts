@@ -54,7 +54,8 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
     threads: runtime.name === "onnxruntime-web" ? 1 : threads,
     compile(fn, { name, inputs, constants = {}, sizes, opset = OPSET }) {
       if (disposed) throw engineDisposed();
-      return compiledFunction(name, trace({ name, fn, inputs, constants, sizes, opset }), sessions);
+      const request = { name, fn, inputs, constants, sizes, opset };
+      return compiledFunction(name, trace(request), sessions, () => trace(request).model);
     },
     dispose() {
       disposed = true;

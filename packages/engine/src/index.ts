@@ -8,6 +8,7 @@ export { createEngine } from "./engine.js";
 export { EngineError, type EngineErrorCode } from "./errors.js";
 export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
 export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
+export type { Value, ValueType } from "./onnx/graph.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, clipScale, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
@@ -16,6 +17,7 @@ export { createRng, initConstant, initNormal, initUniform, type Rng } from "./rn
 export { rememberScope } from "./scopes.js";
 export { stopGradient } from "./stop-gradient.js";
 export { defineTracedOp, type TracedOp } from "./trace/traced-op.js";
+export type { Tracing } from "./trace/tracing.js";
 export type {
   BackendName,
   CompiledFunction,

@@ -100,11 +100,12 @@ export class SessionCache {
   }
 
   /** Borrows the session of a model; give it back with {@link release}. */
-  borrow(key: string, name: string, model: Uint8Array): Promise<InferenceSession> {
+  borrow(key: string, name: string, model: () => Uint8Array): Promise<InferenceSession> {
     this.checkAlive(name);
     let shared = this.#shared.get(key);
     if (!shared) {
-      shared = { session: this.#create(name, model), bytes: model.length, users: 0 };
+      const bytes = model();
+      shared = { session: this.#create(name, bytes), bytes: bytes.length, users: 0 };
       this.#shared.set(key, shared);
       shared.session.catch(() => this.#shared.delete(key));
     }

@@ -516,6 +516,33 @@ describe("kernels on ONNX Runtime and on the cpu backend", () => {
     },
   );
 
+  it("loses no addition where thousands of rows meet in a few segments, on two threads", async () => {
+    const [N, W, K] = [6000, 48, 7];
+    const f = compiled.compile((i: Inputs) => tf.unsortedSegmentSum(x(i), y(i) as tf.Tensor1D, K), {
+      name: "crowd",
+      inputs: {
+        x: { dtype: "float32", shape: ["n", W] },
+        y: { dtype: "int32", shape: ["n"] },
+      },
+    });
+    for (let round = 0; round < 10; round += 1) {
+      // Small whole numbers: every sum is exact in any order.
+      const data = Float32Array.from({ length: N * W }, () => rng.int(5));
+      const ids = Int32Array.from({ length: N }, () => rng.int(K));
+      const sums = new Float32Array(K * W);
+      data.forEach((value, at) => {
+        const place = (ids[Math.floor(at / W)] as number) * W + (at % W);
+        sums[place] = (sums[place] as number) + value;
+      });
+      const out = await f.run<HostTensor>({
+        x: { dtype: "float32", shape: [N, W], data },
+        y: { dtype: "int32", shape: [N], data: ids },
+      });
+      expect(Buffer.compare(Buffer.from(out.data.buffer), Buffer.from(sums.buffer))).toBe(0);
+    }
+    await f.dispose();
+  });
+
   it("tries every mapping", () => {
     expect(Object.keys(kernels).filter((name) => !seen.has(name))).toEqual([]);
   });

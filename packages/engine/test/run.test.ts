@@ -7,6 +7,7 @@ import {
   type SpecTree,
   type TensorTree,
 } from "../src/index.js";
+import { loadOrt } from "../src/session.js";
 import { quietCpu } from "./quiet-cpu.js";
 
 type Inputs = Record<string, tf.Tensor>;
@@ -271,6 +272,39 @@ describe("run", () => {
     }
   });
 
+  it("allocates the outputs that it is given no arrays for", async () => {
+    for (const one of engines()) {
+      const f = one.compile(
+        ({ x }: Inputs) => ({ a: tf.neg(x as tf.Tensor), b: [tf.square(x as tf.Tensor)] }),
+        { name: "two", inputs: { x: spec("n") } },
+      );
+      const into = { b: [float([2])] };
+      const out = await f.run<{ a: HostTensor; b: HostTensor[] }>(
+        { x: float([2], [2, 3]) },
+        { into },
+      );
+      expect(Array.from(out.a.data)).toEqual([-2, -3]);
+      expect(Array.from(into.b[0]?.data ?? [])).toEqual([4, 9]);
+    }
+  });
+
+  it("makes a large model once more for export, unless its constants changed", async () => {
+    const w = float([3000, 3000]);
+    const f = engine.compile(
+      ({ x, w: weight }: Inputs) => tf.matMul(x as tf.Tensor2D, weight as tf.Tensor2D),
+      {
+        name: "large",
+        inputs: { x: spec("n", 3000) },
+        constants: { w },
+      },
+    );
+    const before = f.onnx() as Uint8Array;
+    await f.run({ x: float([1, 3000]) });
+    expect(Buffer.compare(f.onnx() as Uint8Array, before)).toBe(0);
+    (w.data as Float32Array)[7] = 1;
+    expect(() => f.onnx()).toThrowError(failure("BAD_MODEL", "constants"));
+  });
+
   it("refuses to write over its inputs", async () => {
     const f = engine.compile(({ x }: Inputs) => tf.neg(x as tf.Tensor), {
       name: "over",
@@ -370,6 +404,19 @@ describe("run", () => {
 });
 
 describe("createEngine", () => {
+  it("falls back where a runtime does not load, and says why", async () => {
+    const only = (name: string) => async (wanted: string) => {
+      if (wanted !== name) throw new Error(`no ${wanted} here\nat some stack`);
+      return import(wanted);
+    };
+    const fallback = await loadOrt("auto", only("onnxruntime-web"));
+    expect(fallback.runtime?.name).toBe("onnxruntime-web");
+    expect(fallback.reasons).toEqual(["onnxruntime-node: no onnxruntime-node here"]);
+    const none = await loadOrt("auto", only("nothing"));
+    expect(none.runtime).toBeUndefined();
+    expect(none.reasons).toHaveLength(2);
+  });
+
   it("says what it took", () => {
     expect(engine.description).toBe("compiled, onnxruntime-node on cpu, 2 threads");
     expect(web.description).toMatch(/onnxruntime-web.*npm install onnxruntime-node/);
