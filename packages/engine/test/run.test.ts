@@ -88,6 +88,12 @@ describe("compile refuses", () => {
     );
   });
 
+  it("randomness that would be frozen, in a function without symbols too", () => {
+    expect(refuse(({ x }) => tf.dropout(x as tf.Tensor, 0.5), { x: spec(64) })).toThrowError(
+      failure("SYMBOL_LEAK", "frozen", "dropout"),
+    );
+  });
+
   it("more symbols than can be told apart", () => {
     const names = Array.from({ length: 60 }, (_, index) => `s${index}`);
     expect(refuse(({ x }) => x as tf.Tensor, { x: spec(...names) })).toThrowError(

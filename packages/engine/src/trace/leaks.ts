@@ -192,6 +192,11 @@ export function leakError(name: string, { node, what, tables }: Difference): Eng
   const where = node
     ? ` of the operation ${node.origin || node.op} (ONNX ${node.op}, result [${shape}]${node.place ? `, at ${node.place}` : ""})`
     : "";
+  if (symbols === "")
+    return new EngineError(
+      "SYMBOL_LEAK",
+      `[${name}] something that differs from trace to trace leaks into ${what}${where}, and would be frozen there. Use random numbers only through the engine's own functions (dropout, uniform), and feed counters and times as inputs.`,
+    );
   const remedy =
     REMEDIES[node?.origin ?? ""] ??
     "Only products of symbolic sizes, and the sums that inputs or `sizes` name, can be traced: feed positions, counts and weights as inputs, select with tf.gather, and use random numbers only through the engine's own functions.";

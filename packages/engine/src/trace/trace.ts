@@ -156,7 +156,16 @@ function traceTwice(
   expressions: readonly Expression[],
   staticSizes: readonly number[],
 ): OneTrace {
-  if (expressions.length === 0) return traceOnce(request, { sizes: new Map() }, expressions);
+  if (expressions.length === 0) {
+    // Without symbols, two traces differ only by what must not be frozen either: randomness, time, counters.
+    const none: SymbolTable = { sizes: new Map() };
+    const only = traceOnce(request, none, expressions);
+    const difference = compareTraces(only, traceOnce(request, none, expressions));
+    if (!difference) return only;
+    const located = traceOnce(request, none, expressions, true);
+    const again = compareTraces(located, traceOnce(request, none, expressions));
+    throw leakError(request.name, again ?? difference);
+  }
   const [a, b] = chooseStandIns(request.name, expressions, staticSizes, 2) as [
     SymbolTable,
     SymbolTable,
