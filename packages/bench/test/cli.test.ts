@@ -138,6 +138,16 @@ describe("usage errors", () => {
   });
 });
 
+it("engine times a small model and judges the project's bars only when asked to", async () => {
+  const words =
+    "engine --widths 16 --depth 2 --heads 2 --vocabulary 64 --batch 2 --length 8 --threads 1 --rounds 1 --wasm-rounds 0 --no-torch";
+  const { code, stdout } = await run(...words.split(" "));
+  expect(code).toBe(0);
+  expect(stdout).toContain("2 layers, width 16");
+  expect(stdout).toMatch(/forward/);
+  expect(stdout).toMatch(/training step/);
+});
+
 it("other errors have exit code 1", () => {
   expect(exitCodeOf(new Error("anything"))).toBe(1);
   expect(exitCodeOf("text")).toBe(1);

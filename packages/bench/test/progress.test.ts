@@ -30,7 +30,7 @@ describe("createProgressLine", () => {
     line.update("first", 10);
     wait(10);
     line.update("work", 10);
-    expect(last()).toBe("20% · work · 40 s · about 40 s left");
+    expect(last()).toBe("20% · 40 s, about 40 s left · work");
   });
 
   it("counts work that was found done, without taking it for speed", () => {
@@ -40,7 +40,7 @@ describe("createProgressLine", () => {
     line.update("a", 1);
     wait(10);
     line.update("b", 9);
-    expect(last()).toBe("60% · b · 10 s · about 40 s left");
+    expect(last()).toBe("60% · 10 s, about 40 s left · b");
   });
 
   it("takes back what was planned too much, and is never at the end before the end", () => {
@@ -50,10 +50,10 @@ describe("createProgressLine", () => {
     line.update("a", 25);
     wait(1);
     line.update("b");
-    expect(last()).toBe("50% · b · 1 s");
+    expect(last()).toBe("50% · 1 s · b");
     wait(1);
     line.update("c", 500);
-    expect(last()).toBe("99% · c · 2 s");
+    expect(last()).toBe("99% · 2 s · c");
   });
 
   it("draws at most ten times a second, and again right after a line that stays", () => {
@@ -65,7 +65,7 @@ describe("createProgressLine", () => {
     expect(written.slice(1)).toEqual([
       "\r\u001b[2K",
       "a line\n",
-      expect.stringContaining("0% · step"),
+      expect.stringContaining("0% · 0 s · step"),
     ]);
   });
 

@@ -40,7 +40,7 @@ export function createProgressLine(
   const timeLeft = (): string => {
     const elapsed = firstWork === undefined ? 0 : (now() - firstWork) / 1000;
     if (elapsed < 2 || worked <= 0 || done >= planned) return "";
-    return ` · about ${duration(((planned - done) * elapsed) / worked)} left`;
+    return `, about ${duration(((planned - done) * elapsed) / worked)} left`;
   };
   return {
     plan(units) {
@@ -54,7 +54,9 @@ export function createProgressLine(
       drawn = now();
       // Never 100 % before the end: timing comes after the last step.
       const share = planned > 0 ? Math.min(0.99, done / planned) : 0;
-      const line = `${Math.floor(share * 100)}% · ${text} · ${duration((drawn - started) / 1000)}${timeLeft()}`;
+      const spent = duration((drawn - started) / 1000);
+      // The time comes first: a narrow terminal cuts the end off.
+      const line = `${Math.floor(share * 100)}% · ${spent}${timeLeft()} · ${text}`;
       // A terminal that does not know its width says 0.
       stream.write(`\r\u001b[2K${line.slice(0, Math.max(20, (stream.columns || 100) - 1))}`);
     },
