@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createEngine, type Engine, type HostParams } from "@cee/engine";
-import type { PhasePlan, PhaseReport, TrainingPhase } from "@cee/exit-policies";
+import type { ExitHead, PhasePlan, PhaseReport, TrainingPhase } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readSafetensors, writeSafetensors } from "../src/safetensors.js";
@@ -486,23 +486,24 @@ describe("a checkpoint", () => {
 });
 
 /** A head whose features are narrower than the hidden states. */
-const narrowHead = {
+const narrowHead: ExitHead = {
   name: "narrow",
   params: () => ({
     "inner.weight": {
-      dtype: "float32" as const,
+      dtype: "float32",
       shape: [16, 5],
       data: Float32Array.from({ length: 80 }, (_, index) => Math.sin(index)),
     },
     "outer.weight": {
-      dtype: "float32" as const,
+      dtype: "float32",
       shape: [5, 2],
       data: Float32Array.from({ length: 10 }, (_, index) => Math.cos(index)),
     },
   }),
-  apply(params: Readonly<Record<string, tf.Tensor>>, input: { pooled(): tf.Tensor2D }) {
+  apply(params, input) {
     const pooled = input.pooled();
-    const features = tf.matMul(pooled, params["inner.weight"] as tf.Tensor2D);
-    return { logits: tf.matMul(features, params["outer.weight"] as tf.Tensor2D), pooled, features };
+    const features = tf.matMul<tf.Tensor2D>(pooled, params["inner.weight"] as tf.Tensor2D);
+    const logits = tf.matMul<tf.Tensor2D>(features, params["outer.weight"] as tf.Tensor2D);
+    return { logits, pooled, features };
   },
 };

@@ -95,11 +95,15 @@ export function loadCheckpoint(folder: string, start: HostParams): Checkpoint | 
   if (metadata.checksum !== checksumOf(tensors))
     refuse("the tensors do not have the checksum that they were written with.");
   const progress = parseProgress(metadata.progress as string, refuse);
+  // In the order of `start`, not of the file: sums over parameters, such as the gradient norm, depend on it in the last digit.
+  const order = new Map(Object.keys(start).map((name, index) => [name, index]));
+  const place = (name: string) => order.get(name) ?? order.size;
   const group = (prefix: string): HostParams =>
     Object.fromEntries(
       Object.entries(tensors)
         .filter(([name]) => name.startsWith(prefix))
-        .map(([name, tensor]) => [name.slice(prefix.length), tensor]),
+        .map(([name, tensor]) => [name.slice(prefix.length), tensor] as const)
+        .sort(([left], [right]) => place(left) - place(right)),
     );
   const [params, m, v, best] = GROUPS.map(group) as [
     HostParams,

@@ -47,7 +47,9 @@ export const gate: Omit<Observer, "params"> = {
   name: "gate",
   needs: ["pooled"],
   observe: ({ pooled }, { params }) =>
-    tf.sigmoid(tf.squeeze(tf.matMul(pooled as tf.Tensor2D, params.weight as tf.Tensor2D), [1])),
+    tf.sigmoid(
+      tf.squeeze<tf.Tensor1D>(tf.matMul(pooled as tf.Tensor2D, params.weight as tf.Tensor2D), [1]),
+    ),
 };
 
 /** Fits the gate to 1 where an exit is right, which `prepare` says. */
