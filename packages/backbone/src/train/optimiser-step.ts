@@ -162,7 +162,7 @@ export function diverged(
 }
 
 /** Linear warm-up, then linear decay to zero or a constant rate. */
-export function learningRateAt(phase: TrainingPhase, step: number, total: number): number {
+function learningRateAt(phase: TrainingPhase, step: number, total: number): number {
   const warmup = Math.round((phase.warmup ?? 0) * total);
   if (step < warmup) return (phase.learningRate * (step + 1)) / warmup;
   if (phase.schedule === "constant") return phase.learningRate;

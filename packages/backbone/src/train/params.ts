@@ -1,7 +1,7 @@
 /** @file Small helpers over parameter records. */
 import type { HostParams, HostTensor } from "@cee/engine";
 
-export function mapParams(
+function mapParams(
   params: HostParams,
   change: (tensor: HostTensor) => HostTensor,
 ): HostParams {
