@@ -1,10 +1,7 @@
 /** @file Small helpers over parameter records. */
 import type { HostParams, HostTensor } from "@cee/engine";
 
-function mapParams(
-  params: HostParams,
-  change: (tensor: HostTensor) => HostTensor,
-): HostParams {
+function mapParams(params: HostParams, change: (tensor: HostTensor) => HostTensor): HostParams {
   return Object.fromEntries(Object.entries(params).map(([path, tensor]) => [path, change(tensor)]));
 }
 
