@@ -1,2 +1,4 @@
 #!/usr/bin/env node
-import "../dist/cli.js";
+import { cee, runMain } from "../dist/cee.js";
+
+await runMain(() => cee(process.argv.slice(2)));

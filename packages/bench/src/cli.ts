@@ -1,6 +1,4 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { realpathSync } from "node:fs";
-import { pathToFileURL } from "node:url";
 import { engineHelp, glueHelp, overview } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
@@ -19,7 +17,8 @@ interface Command {
   readonly flags: readonly string[];
   /** Options that may be repeated. */
   readonly lists: readonly string[];
-  run(args: Args, words: readonly string[]): Promise<number>;
+  /** @param program what this command line is called with, for what a reader may copy */
+  run(args: Args, words: readonly string[], program: string): Promise<number>;
 }
 
 const commands: Readonly<Record<string, Command>> = {
@@ -27,13 +26,17 @@ const commands: Readonly<Record<string, Command>> = {
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
 };
 
+/** What this command line is called with in a clone of the repository, and in the texts of `cli-help.ts`. */
+const PROGRAM = "pnpm bench";
+
 /** Runs one command; returns the exit code. @throws what the command throws */
-export async function main(words: readonly string[]): Promise<number> {
+export async function main(words: readonly string[], program = PROGRAM): Promise<number> {
+  const named = (text: string) => text.replaceAll(PROGRAM, program);
   const wantsHelp = words.some((word) => word === "--help" || word === "-h");
   const [first, ...rest] = words.filter((word) => word !== "--help" && word !== "-h");
   const name = first === "help" ? rest[0] : first;
   if (name === undefined) {
-    (wantsHelp || first === "help" ? process.stdout : process.stderr).write(overview);
+    (wantsHelp || first === "help" ? process.stdout : process.stderr).write(named(overview));
     return wantsHelp || first === "help" ? 0 : 2;
   }
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
@@ -43,15 +46,15 @@ export async function main(words: readonly string[]): Promise<number> {
       "UNKNOWN_OPTION",
       name,
       isOption
-        ? "expected a command before the options. Try: pnpm bench glue --help"
+        ? `expected a command before the options. Try: ${program} glue --help`
         : `there is no such command. ${suggestNames(name, Object.keys(commands))}`,
     );
   }
   if (wantsHelp || first === "help") {
-    process.stdout.write(command.help);
+    process.stdout.write(named(command.help));
     return 0;
   }
-  return command.run(parseArgs(rest, command), words);
+  return command.run(parseArgs(rest, command), words, program);
 }
 
 /** Splits `--name value`, `--name=value` and flags. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
@@ -89,8 +92,8 @@ export function parseArgs(
   return args;
 }
 
-async function glue(args: Args, words: readonly string[]): Promise<number> {
-  const command = commandLine(words);
+async function glue(args: Args, words: readonly string[], program: string): Promise<number> {
+  const command = commandLine(words, undefined, program);
   const options = parseGlueOptions(args, command);
   const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
   try {
@@ -163,9 +166,10 @@ async function engine(args: Args): Promise<number> {
 export function commandLine(
   words: readonly string[],
   folder: string | undefined = process.env.CEE_DATA_DIR,
+  program = PROGRAM,
 ): string {
   const shown = words.filter((word) => word !== "--resume");
-  return ["pnpm bench", ...shown.map((word) => quote(maskDataFolder(word, folder)))].join(" ");
+  return [program, ...shown.map((word) => quote(maskDataFolder(word, folder)))].join(" ");
 }
 
 function quote(word: string): string {
@@ -183,17 +187,21 @@ const usageCodes: readonly unknown[] = [
 /** 2 for a command line that can't be meant, 1 for everything else that goes wrong. */
 export function exitCodeOf(cause: unknown): 1 | 2 {
   const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };
-  return usageCodes.includes(code) || (typeof who === "string" && who.startsWith("--")) ? 2 : 1;
+  const isUsage =
+    usageCodes.includes(code) ||
+    (typeof code === "string" && code.startsWith("ERR_PARSE_ARGS_")) ||
+    (typeof who === "string" && who.startsWith("--"));
+  return isUsage ? 2 : 1;
 }
 
-/** Runs the command line of this process. */
-export async function runMain(words: readonly string[]): Promise<void> {
+/** Ends this process as a command line ends, which gives an exit code or throws. */
+export async function runMain(run: () => Promise<number>): Promise<void> {
   // A reader such as `head` may be gone before everything is printed.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "EPIPE") throw error;
   });
   try {
-    process.exitCode = await main(words);
+    process.exitCode = await run();
   } catch (cause) {
     const isError = cause instanceof Error;
     const text = isError ? (process.env.CEE_DEBUG ? cause.stack : cause.message) : String(cause);
@@ -201,7 +209,3 @@ export async function runMain(words: readonly string[]): Promise<void> {
     process.exitCode = exitCodeOf(cause);
   }
 }
-
-const invoked = process.argv[1];
-if (invoked !== undefined && import.meta.url === pathToFileURL(realpathSync(invoked)).href)
-  void runMain(process.argv.slice(2));

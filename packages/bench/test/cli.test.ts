@@ -75,8 +75,10 @@ describe("--help", () => {
         else if (!from?.startsWith("node:")) foreign.add(String(from));
       }
     };
-    await follow(fileURLToPath(new URL("../src/cli.ts", import.meta.url)));
+    await follow(fileURLToPath(new URL("../src/bin.ts", import.meta.url)));
     expect([...seen].map((file) => path.basename(file)).sort()).toEqual([
+      "bin.ts",
+      "cee.ts",
       "cli-help.ts",
       "cli.ts",
       "errors.ts",

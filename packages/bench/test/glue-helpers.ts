@@ -79,8 +79,8 @@ export function benchChild(
   options: ChildOptions = {},
 ): Promise<Finished> {
   const { env = {}, largestFile, onPrint } = options;
-  const cli = path.join(root, "packages/bench/src/cli.ts");
-  const args = ["--conditions=@cee/source", "--import", "tsx", cli, ...words];
+  const bin = path.join(root, "packages/bench/src/bin.ts");
+  const args = ["--conditions=@cee/source", "--import", "tsx", bin, "bench", ...words];
   const limit = `trap '' XFSZ; ulimit -f ${largestFile}; exec "$@"`;
   const [file, ...rest] =
     largestFile === undefined

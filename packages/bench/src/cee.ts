@@ -1,0 +1,53 @@
+/** @file The program `cee`: the benchmarks and pre-training. What a command needs is loaded when it runs. */
+import { main } from "./cli.js";
+import { BenchError, suggestNames } from "./errors.js";
+
+export { runMain } from "./cli.js";
+
+/** What to call the program and its benchmarks in what a reader may copy. */
+export interface ProgramNames {
+  readonly cee: string;
+  readonly bench: string;
+}
+
+const overview = ({ cee }: ProgramNames) => `Usage: ${cee} <command> [options]
+
+Early exit for language models.
+
+Commands:
+  bench glue       train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
+  bench engine     time compiled training and inference against TensorFlow.js and PyTorch
+  pretrain         pre-train an encoder on text files
+
+${cee} <command> --help shows a command's options. CEE_DEBUG=1 prints where an error comes from.
+`;
+
+const isHelp = (word: string | undefined) => word === "--help" || word === "-h" || word === "help";
+
+/** Runs one command; returns the exit code. @throws what the command throws */
+export async function cee(
+  words: readonly string[],
+  names: ProgramNames = { cee: "cee", bench: "cee bench" },
+): Promise<number> {
+  const [first, ...rest] = words;
+  if (first === undefined) {
+    process.stderr.write(overview(names));
+    return 2;
+  }
+  if (isHelp(first)) {
+    const [command, ...more] = rest.filter((word) => !isHelp(word));
+    if (command !== undefined) return cee([command, ...more, "--help"], names);
+    process.stdout.write(overview(names));
+    return 0;
+  }
+  if (first === "bench") return main(rest, names.bench);
+  if (first === "pretrain") {
+    const { pretrainCommand } = await import("./commands/pretrain.js");
+    await pretrainCommand(rest);
+    return 0;
+  }
+  const problem = first.startsWith("-")
+    ? `expected a command before the options. Try: ${names.cee} --help`
+    : `there is no such command. ${suggestNames(first, ["bench", "pretrain"])}`;
+  throw new BenchError("UNKNOWN_OPTION", first, problem);
+}

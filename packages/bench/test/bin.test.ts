@@ -1,0 +1,93 @@
+/** @file The program `cee`, built as it is published, and the repository's scripts that run it from the sources. */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { exitCodeOf } from "../src/cli.js";
+
+const home = fileURLToPath(new URL("..", import.meta.url));
+const root = join(home, "../..");
+const manifest = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
+const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const require = createRequire(import.meta.url);
+
+// Inside the package, so that what the built files import is found. The folder is ignored by git.
+let folder = "";
+beforeAll(() => {
+  mkdirSync(join(home, ".cache"), { recursive: true });
+  folder = mkdtempSync(join(home, ".cache", "bin-"));
+  cpSync(join(home, "bin"), join(folder, "bin"), { recursive: true });
+  const tsup = join(dirname(require.resolve("tsup/package.json")), "dist/cli-default.js");
+  const { status, stdout, stderr } = node([tsup, "--no-dts", "--out-dir", join(folder, "dist")]);
+  expect(status, stdout + stderr).toBe(0);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function node(args: readonly string[], cwd = home) {
+  const { CEE_DEBUG: _, ...env } = process.env;
+  return spawnSync(process.execPath, args, { cwd, env, encoding: "utf8" });
+}
+
+describe("the built program", () => {
+  const cee = (...words: string[]) => node([join(folder, manifest.bin.cee), ...words]);
+
+  it.each([
+    [["--help"], "Usage: cee <command>"],
+    [["help", "bench"], "Usage: cee bench <command>"],
+    [["bench", "glue", "--help"], "Usage: cee bench glue"],
+    [["help", "bench", "engine"], "Usage: cee bench engine"],
+  ])("%j prints help that names it", (words, start) => {
+    const { status, stdout, stderr } = cee(...words);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.startsWith(start), stdout).toBe(true);
+    expect(stdout).not.toContain("pnpm");
+  });
+
+  it.each([
+    [[], "Usage: cee <command>"],
+    [["pretrian"], 'Did you mean "pretrain"?'],
+    [["--tasks", "rte"], "Try: cee --help"],
+    [["bench", "--tasks"], "Try: cee bench glue --help"],
+    [["bench", "glue", "--preset", "smal"], 'Did you mean "small"?'],
+  ])("%j is a usage error on standard error", (words, part) => {
+    const { status, stdout, stderr } = cee(...words);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+    expect(stderr).toContain(part);
+  });
+
+  it("starts the benchmark's code, which lies beside it", () => {
+    const words =
+      "--widths 16 --depth 2 --heads 2 --vocabulary 64 --batch 2 --length 8 --threads 1 --rounds 1 --wasm-rounds 0 --no-torch";
+    const sources = ["--conditions=@cee/source", "--import", "tsx"];
+    const { status, stdout, stderr } = node([
+      ...sources,
+      join(folder, manifest.bin.cee),
+      ...["bench", "engine", ...words.split(" ")],
+    ]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("training step, compiled: ");
+  });
+});
+
+describe("the repository's script", () => {
+  it.each([
+    ["bench", ["--help"], "Usage: pnpm bench <command>"],
+    ["cee", ["--help"], "Usage: pnpm cee <command>"],
+    ["cee", ["bench", "--help"], "Usage: pnpm bench <command>"],
+    ["cee", ["pretrain", "--help"], "Usage: cee pretrain"],
+  ])("%s %j runs", (name, words, start) => {
+    const [tsx, ...args] = scripts[name].split(" ");
+    expect(tsx).toBe("tsx");
+    const cli = require.resolve("tsx/cli", { paths: [root] });
+    const { status, stdout, stderr } = node([cli, ...args, ...words], root);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.startsWith(start), stdout).toBe(true);
+  });
+});
+
+it("an option that pretrain does not know is a usage error", () => {
+  const code = "ERR_PARSE_ARGS_UNKNOWN_OPTION";
+  expect(exitCodeOf(Object.assign(new TypeError("Unknown option"), { code }))).toBe(2);
+});
