@@ -8,25 +8,29 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
-// Where the examples' imports resolve: a package that has all of them. The folder is ignored by git.
-const cache = join(root, "packages", "consistentee", ".cache");
-mkdirSync(cache, { recursive: true });
-const folder = mkdtempSync(join(cache, "readme-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
 
 /** The TypeScript blocks of a Markdown text, in order, as one module. */
 function codeOf(markdown: string): string {
   return [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code).join("\n");
 }
 
+/** Writes a module inside a package, where its imports resolve. The folder is ignored by git. */
 function moduleOf(name: string, code: string): string {
-  const path = join(folder, `${name}.ts`);
+  const cache = join(root, "packages", name, ".cache");
+  mkdirSync(cache, { recursive: true });
+  const folder = mkdtempSync(join(cache, "readme-"));
+  folders.push(folder);
+  const path = join(folder, "example.ts");
   writeFileSync(path, code);
   return path;
 }
 
 const kit = `export { conformance } from "@cee/exit-policies/testing";`;
-const strategy = moduleOf("strategy", `${codeOf(readme)}\n${kit}`);
+const strategy = moduleOf("exit-policies", `${codeOf(readme)}\n${kit}`);
 const { default: shown, conformance } = await import(/* @vite-ignore */ strategy);
 
 describe("the README", () => {

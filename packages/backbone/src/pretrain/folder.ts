@@ -1,5 +1,4 @@
 /** @file Pre-trained folders in Hugging Face layout: written from a run, and read to start another one. */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { HostParams, HostTensor } from "@cee/engine";
 import { type BertConfig, parseBertConfig, toBertConfigJson } from "../config.js";
@@ -105,11 +104,6 @@ export async function initFromFolder(
   } finally {
     source.close();
   }
-}
-
-/** Says whether a folder holds weights and a vocabulary to start from. */
-export function isPretrainedFolder(folder: string): boolean {
-  return existsSync(join(folder, "config.json")) && existsSync(join(folder, "vocab.txt"));
 }
 
 function stackedFrom(path: string, depth: number): string {

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import type { Engine } from "@cee/engine";
 
-const own = ["bench", "engine", "backbone", "exit-policies", "consistentee", "baselines"].map(
+const own = ["bench", "engine", "backbone", "exit-policies", "consistentee"].map(
   (name) => `@cee/${name}`,
 );
 

@@ -30,10 +30,6 @@ const elementTypes: Readonly<Record<ValueType, number>> = {
   uint32: 12,
 };
 
-export function elementType(type: ValueType): number {
-  return elementTypes[type];
-}
-
 /** One edge of the graph. `shape` is the shape while tracing, with stand-ins for symbolic sizes. */
 export interface Value {
   readonly name: string;
