@@ -1,1 +1,2 @@
+/** @file Public entry of `@cee/baselines`; the recipes are not here yet. */
 export {};
