@@ -5,7 +5,7 @@
  *     node scripts/check-install.mjs [--quick] [--only engine] [--keep]
  *
  * Configurations: pnpm in a fresh copy of the workspace; plain `npm install` of the packed tarballs in an empty folder,
- * with and without ONNXRUNTIME_NODE_INSTALL=skip. `--quick` runs the last one only, with the engine alone; `--only`
+ * with and without ONNXRUNTIME_NODE_INSTALL=skip, where the program that a package brings must run too. `--quick` runs the last one only, with the engine alone; `--only`
  * packs one package and what it needs; `--keep` leaves the temporary folder. Everything starts from empty caches.
  *
  * Blocking: all traffic goes through a proxy on this machine that connects to the configured registry's host and to
@@ -55,6 +55,15 @@ if (numbers !== "5,11,11,25") throw new Error("the compiled function gave " + nu
 console.log("runtime: " + engine.runtime + " (" + engine.description + ")");
 await engine.dispose();
 `;
+
+const TINY_ENGINE = (
+  "--widths 16 --depth 2 --heads 2 --vocabulary 64 --batch 2 --length 8 " +
+  "--threads 1 --rounds 1 --wasm-rounds 1 --no-torch"
+).split(" ");
+const TINY_GLUE = (
+  "--tasks sentiment --methods full,patience --backbone fresh:2x16 " +
+  "--limit 24 --dev-limit 12 --epochs 1 --max-length 16 --threads 1"
+).split(" ");
 
 const refusedByProxy = new Set();
 const workspace = mkdtempSync(join(tmpdir(), "check-install-"));
@@ -177,8 +186,19 @@ async function npmInstall(name, tarballs, environment, runtimes) {
   await run(["npm", "install", "--no-audit", "--no-fund", ...files], folder, environment);
   writeFileSync(join(folder, "smoke.js"), SMOKE.replace("ENGINE", "@cee/engine"));
   const runtime = runtimeOf(await run(["node", "smoke.js"], folder, environment));
+  if (existsSync(join(folder, "node_modules/@cee/bench"))) {
+    const cee = (...words) => run(["npx", "--no", "cee", ...words], folder, environment);
+    expectText(await cee("--help"), "Usage: cee <command>");
+    expectText(await cee("bench", "glue", "--help"), "Usage: cee bench glue");
+    expectText(await cee("bench", "engine", ...TINY_ENGINE), "training step, compiled: ");
+    expectText(await cee("bench", "glue", ...TINY_GLUE), "full");
+  }
   if (!options.keep) rmSync(folder, { recursive: true, force: true });
   return expectRuntime(runtime, runtimes);
+}
+
+function expectText(output, text) {
+  if (!output.includes(text)) throw new Error(`expected "${text}" in:\n${output}`);
 }
 
 function runtimeOf(output) {

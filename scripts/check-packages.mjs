@@ -13,14 +13,14 @@ import { fileURLToPath } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const bin = (name) => join(root, "node_modules", ".bin", name);
 const required = ["package/package.json", "package/README.md", "package/LICENSE"];
-const unwanted =
-  /^package\/(src|test|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
+const unwanted = /^package\/(src|test|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
 
-const packages = readdirSync(join(root, "packages"))
+const manifests = readdirSync(join(root, "packages"))
   .map((name) => join(root, "packages", name))
   .filter((folder) => existsSync(join(folder, "package.json")))
-  .map((folder) => ({ folder, ...JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) }))
-  .filter(({ private: isPrivate }) => isPrivate !== true);
+  .map((folder) => ({ folder, ...JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) }));
+const packages = manifests.filter(({ private: isPrivate }) => isPrivate !== true);
+const unpublished = manifests.filter((one) => !packages.includes(one)).map(({ name }) => name);
 
 const results = [];
 
@@ -44,6 +44,16 @@ function run(command, args, cwd = root) {
     return `${command} was not found. Run this as \`npx -y pnpm@<version> check:pkg\`.`;
   }
   return status === 0 ? undefined : `${stdout}${stderr}` || `exit status ${status}`;
+}
+
+/** Starts a program from what was built, as somebody without this repository's sources does. */
+function help(program) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, "--help"], {
+    encoding: "utf8",
+  });
+  return status === 0 && stdout.startsWith("Usage: ")
+    ? undefined
+    : `exit status ${status}\n${stdout}${stderr}`;
 }
 
 /** The files that an `exports` map promises to others; the sources, which this repository resolves by, are not. */
@@ -85,6 +95,9 @@ function contents(tarball, manifest) {
     ...ranges
       .filter(([, range]) => /^(workspace|catalog|link|file):/.test(range))
       .map(([name, range]) => `depends on ${name}@${range}, which only this workspace can resolve`),
+    ...ranges
+      .filter(([name]) => unpublished.includes(name))
+      .map(([name]) => `depends on ${name}, which is private`),
     ...["description", "license", "engines", "keywords"]
       .filter((field) => packed[field] === undefined)
       .map((field) => `package.json lacks ${field}`),
@@ -117,6 +130,9 @@ try {
     );
     if (!existsSync(tarball)) continue;
     check(manifest.name, "contents", () => contents(tarball, manifest));
+    for (const [name, file] of Object.entries(manifest.bin ?? {})) {
+      check(manifest.name, `${name} --help`, () => help(join(manifest.folder, file)));
+    }
     check(manifest.name, "publint", () => run(bin("publint"), ["run", tarball, "--strict"]));
     check(manifest.name, "arethetypeswrong", () =>
       run(bin("attw"), [tarball, "--profile", "esm-only", "--no-color"]),
