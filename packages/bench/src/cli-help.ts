@@ -42,7 +42,7 @@ What to compare:
 
 How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)
-  --epochs <n>             instead of the preset's
+  --epochs <n>             of the training on all exits, instead of the preset's
   --seeds <a,b>            everything once per seed; the table prints means (default: 42)
   --threads <n>            (default: all processors)
   --runtime <name>         auto, onnxruntime-node, onnxruntime-web or eager (default: auto)

@@ -93,8 +93,8 @@ const small = {
   importance: true,
   epsilonStart: 0.05,
   epsilonEnd: 0.005,
-  maxRounds: 2,
-  initialise: { epochs: 5, batchSize: 32, learningRate: 1e-3, warmup: 0.1 },
+  maxRounds: 1,
+  initialise: { epochs: 10, batchSize: 32, learningRate: 1e-3, warmup: 0.1 },
   policy: { epochs: 10, batchSize: 256, learningRate: 3e-3, warmup: 0 },
   task: { epochs: 1, batchSize: 32, learningRate: 3e-4, warmup: 0 },
 } as const;

@@ -115,6 +115,14 @@ const makersByTask: Readonly<Record<string, makers.RowMakers>> = {
 
 export const embeddedTaskNames: readonly string[] = embeddedTasks.map((task) => task.name);
 
+/** What runs when nobody names a task: one sentence, a pair, three classes and a regression, in minutes. */
+export const defaultEmbeddedTaskNames: readonly string[] = [
+  "sentiment",
+  "paraphrase",
+  "nli3",
+  "similarity",
+];
+
 /** Finds a generated task by name. @throws BenchError `UNKNOWN_TASK` */
 export function embeddedTask(name: string): EmbeddedTask {
   const task = embeddedTasks.find((candidate) => candidate.name === name.toLowerCase());

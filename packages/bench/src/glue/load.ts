@@ -1,6 +1,6 @@
 /** @file The tasks of a run, from wherever the command line says, and what identifies their rows. */
 import { createHash } from "node:crypto";
-import { embeddedTaskNames, loadEmbeddedTask } from "../data/embedded.js";
+import { defaultEmbeddedTaskNames, embeddedTaskNames, loadEmbeddedTask } from "../data/embedded.js";
 import { describeProblems, listGlueTasks, loadGlueTask } from "../data/glue.js";
 import { glueTaskNames } from "../data/glue-tasks.js";
 import { loadHubTask } from "../data/hub.js";
@@ -25,7 +25,8 @@ export async function loadTasks(
   const { data, tasks, limit, devLimit, hubUrl } = options;
   const limits = { limit: { train: limit, dev: devLimit }, seed: 0 };
   if (data === "embedded") {
-    const names = chooseNames(tasks, embeddedTaskNames, "UNKNOWN_TASK", "--tasks", (name) =>
+    const wanted = tasks.length === 0 ? defaultEmbeddedTaskNames : tasks;
+    const names = chooseNames(wanted, embeddedTaskNames, "UNKNOWN_TASK", "--tasks", (name) =>
       glueTaskNames.some((glue) => fold(glue) === fold(name))
         ? "It is a GLUE task: give the folder of its files with --data, or --data hub."
         : "",

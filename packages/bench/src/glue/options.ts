@@ -15,7 +15,7 @@ export interface GlueOptions {
   readonly backbone: string | undefined;
   readonly preset: "small" | "paper";
   readonly seeds: readonly number[];
-  /** Overrides the preset's epochs of every phase that trains the encoder. */
+  /** Epochs of the training on all exits that methods share, instead of the preset's. */
   readonly epochs: number | undefined;
   /** Row limits, `undefined` for all rows. */
   readonly limit: number | undefined;

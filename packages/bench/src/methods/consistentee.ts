@@ -11,7 +11,7 @@ import { initialiseSpec } from "./strategy-method.js";
 
 /** Prices of a layer that trace the curve. The paper names none; these span "never early" to "almost at once". */
 const alphas: Readonly<Record<Workbench["preset"], readonly number[]>> = {
-  small: [0.003, 0.01, 0.03, 0.06, 0.1],
+  small: [0.003, 0.01, 0.03, 0.1],
   paper: [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.1],
 };
 
@@ -29,7 +29,6 @@ export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOp
       reward,
       alpha,
       initialised: true,
-      ...(bench.epochs === undefined ? {} : { task: { epochs: bench.epochs } }),
     };
     return { options: resolveOptions(input), strategy: consistentEE(input) as ExitStrategy };
   };

@@ -3,7 +3,7 @@
  *
  * N = rows of the held-out split.
  */
-import type { TokenBatch, TrainingRow } from "@cee/backbone";
+import type { FitResult, TokenBatch, TrainingRow } from "@cee/backbone";
 import type { HostParams } from "@cee/engine";
 import type {
   ExitRecord,
@@ -32,6 +32,8 @@ export interface Trained {
   readonly key: string;
   readonly params: HostParams;
   readonly reports: readonly PhaseReport[];
+  /** What gradients reached so far: an answer from anything else is refused. */
+  readonly trained: FitResult["trained"];
 }
 
 /** One task and seed, ready for training: what a method works with. */
@@ -41,7 +43,7 @@ export interface Workbench {
   readonly shape: ModelShape;
   readonly seed: number;
   readonly preset: "small" | "paper";
-  /** Multiplies every phase's epochs. */
+  /** Epochs of the shared training on all exits, instead of the preset's. */
   readonly epochs: number | undefined;
   readonly train: readonly TrainingRow[];
   /** Held out from the training file for the trainer's own decisions; never a row of dev. */

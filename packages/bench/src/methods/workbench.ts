@@ -63,7 +63,8 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       .slice(0, 16);
 
   const train = async (spec: TrainingSpec, key: string): Promise<Trained> => {
-    const start = spec.parent ? (await bench.fit(spec.parent)).params : options.params;
+    const parent = spec.parent && (await bench.fit(spec.parent));
+    const start = parent?.params ?? options.params;
     const own = spec.strategy?.definition.params?.(model.shape, spec.strategy.options, seed) ?? {};
     const params = { ...start, ...prefixed(own) };
     const observer = spec.strategy && toObserver(spec.strategy, own);
@@ -78,6 +79,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       seed,
       out: join(options.out, "trainings", key),
       identity: { key },
+      ...(parent ? { trained: parent.trained } : {}),
       log: (line) => progress.print(line),
       ...(options.signal ? { signal: options.signal } : {}),
       onProgress: ({ phase, epoch, epochs, loss }) =>
@@ -124,6 +126,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
         model,
         trained.params,
         toObserver(strategy, strategyParams(trained.params)),
+        { trained: trained.trained },
       );
       return {
         answer: async (batch: TokenBatch) => {
