@@ -3,11 +3,12 @@ import {
   type ConsistentEEInput,
   consistentEE,
   consistentEEPlan,
+  consistentEEPresets,
   resolveOptions,
 } from "@cee/consistentee";
 import { type ExitStrategy, replay } from "@cee/exit-policies";
 import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
-import { initialiseSpec } from "./strategy-method.js";
+import { initialiseSpec, rateFor } from "./strategy-method.js";
 
 /** Prices of a layer that trace the curve. The paper names none; these span "never early" to "almost at once". */
 const alphas: Readonly<Record<Workbench["preset"], readonly number[]>> = {
@@ -29,6 +30,7 @@ export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOp
       reward,
       alpha,
       initialised: true,
+      task: { learningRate: rateFor(bench, consistentEEPresets[bench.preset].task.learningRate) },
     };
     return { options: resolveOptions(input), strategy: consistentEE(input) as ExitStrategy };
   };

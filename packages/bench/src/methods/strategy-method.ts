@@ -15,11 +15,20 @@ export interface StrategyMethodOptions {
   readonly options?: (task: Task) => Readonly<Record<string, unknown>>;
 }
 
+/**
+ * The learning rate for this encoder's width. The small preset's rates were found at width 64; at 128 the deeper layers of a
+ * fresh encoder collapse under them, and half of them trains.
+ */
+export function rateFor(bench: Workbench, rate: number): number {
+  return bench.preset === "small" ? rate * Math.min(1, 64 / bench.shape.hidden) : rate;
+}
+
 /** The training that entropy, patience and ConsistentEE share: weighted cross-entropy on every exit. */
 export function initialiseSpec(bench: Workbench): TrainingSpec {
   const { initialise } = consistentEEPresets[bench.preset];
   const phase = initialisePhase({
     ...initialise,
+    learningRate: rateFor(bench, initialise.learningRate),
     epochs: bench.epochs ?? initialise.epochs,
   });
   const { losses: _, ...identity } = phase;
