@@ -2,7 +2,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
+import { scratchFolder, tinyParts } from "../packages/consistentee/test/tiny-model.js";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
@@ -13,9 +15,20 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
+function blocksOf(markdown: string): string[] {
+  return [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code as string);
+}
+
 /** The TypeScript blocks of a Markdown text, in order, as one module. */
 function codeOf(markdown: string): string {
-  return [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code).join("\n");
+  return blocksOf(markdown).join("\n");
+}
+
+/** The one block that holds a text. */
+function blockWith(text: string, markdown: string): string {
+  const found = blocksOf(markdown).filter((block) => block.includes(text));
+  expect(found).toHaveLength(1);
+  return found[0] as string;
 }
 
 /** Writes a module inside a package, where its imports resolve. The folder is ignored by git. */
@@ -30,7 +43,8 @@ function moduleOf(name: string, code: string): string {
 }
 
 const kit = `export { conformance } from "@cee/exit-policies/testing";`;
-const strategy = moduleOf("exit-policies", `${codeOf(readme)}\n${kit}`);
+const own = blockWith("defineExitStrategy({", readme);
+const strategy = moduleOf("exit-policies", `${own}\n${kit}`);
 const { default: shown, conformance } = await import(/* @vite-ignore */ strategy);
 
 describe("the README", () => {
@@ -68,9 +82,31 @@ describe("a package's README", () => {
     await import(/* @vite-ignore */ moduleOf(name, code));
   });
 
+  it("shows a model that answers, in the words of the README: consistentee", async () => {
+    const text = readFileSync(join(root, "packages", "consistentee", "README.md"), "utf8");
+    const shown = blockWith("fromPretrained(", text);
+    expect(blockWith("fromPretrained(", readme)).toBe(shown);
+    const folder = "./sst2-consistentee";
+    expect(shown).toContain(JSON.stringify(folder));
+
+    const parts = tinyParts();
+    const model = scratchFolder();
+    await saveEarlyExitModel(parts, model);
+    const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    try {
+      const code = shown.replace(JSON.stringify(folder), JSON.stringify(model));
+      await import(/* @vite-ignore */ moduleOf("consistentee", code));
+      expect(log.mock.calls).toEqual([
+        [expect.stringMatching(/^(negative|positive) \([01]\.\d\d\) at layer [123] of 3$/)],
+      ]);
+    } finally {
+      log.mockRestore();
+    }
+  });
+
   it("shows the same strategy: exit-policies", () => {
     const text = readFileSync(join(root, "packages", "exit-policies", "README.md"), "utf8");
-    const body = codeOf(readme).slice(codeOf(readme).indexOf("defineExitStrategy({"));
+    const body = own.slice(own.indexOf("defineExitStrategy({"));
     expect(body).not.toBe("");
     expect(codeOf(text)).toContain(body);
   });

@@ -41,6 +41,11 @@ const OPTIONAL = [
   "tokenizer.json",
   "cee.json",
   "exits.safetensors",
+  // A strategy of @cee/exit-policies, beside the model or in a folder of its own.
+  ...["", "strategy/"].flatMap((folder) => [
+    `${folder}exit-strategy.json`,
+    `${folder}exit-strategy.safetensors`,
+  ]),
 ];
 
 /**

@@ -1,6 +1,16 @@
 /** @file The error of this package: `[who] what is wrong, got what. What to do.` */
 
-export type ConsistentEEErrorCode = "BAD_RECORD" | "MISSING_LABEL" | "BAD_INPUT";
+export type ConsistentEEErrorCode =
+  | "BAD_RECORD"
+  | "MISSING_LABEL"
+  | "BAD_INPUT"
+  | "BAD_OPTION"
+  | "NO_EXITS"
+  | "NO_STRATEGY"
+  | "NO_TOKENIZER"
+  | "MODEL_MISMATCH"
+  | "NOT_FINITE"
+  | "DISPOSED";
 
 export class ConsistentEEError extends Error {
   override readonly name = "ConsistentEEError";

@@ -1,5 +1,11 @@
 /** @file Public entry of `@cee/consistentee`. */
 export { consistentEE } from "./consistent-ee.js";
+export {
+  type ClassifyOptions,
+  EarlyExitModel,
+  type FromPretrainedOptions,
+  type ModelOptions,
+} from "./early-exit-model.js";
 export { ConsistentEEError, type ConsistentEEErrorCode } from "./errors.js";
 export { exitLosses, rowLosses, weightedExitLoss } from "./losses.js";
 export {
@@ -8,6 +14,7 @@ export {
   memorizedLayerPerRow,
   memorizedLayers,
 } from "./memorized-layer.js";
+export { type EarlyExitParts, type LoadPartsOptions, saveEarlyExitModel } from "./model-folder.js";
 export {
   type Baseline,
   type Draws,
@@ -30,6 +37,7 @@ export { oracleExit, oracleExits } from "./oracle.js";
 export { consistentEEPlan, epsilonAt, initialisePhase, policyPhase, taskPhase } from "./phases.js";
 export { policyLogit, policyLogits, policyParams } from "./policy.js";
 export { exitProbabilities, greedyExit, type PolicyReport, policyReport } from "./policy-report.js";
+export type { ClassifyInput, Prediction, TextPair } from "./requests.js";
 export {
   layerPrice,
   layerPrices,
