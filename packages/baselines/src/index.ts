@@ -5,3 +5,4 @@ export { pabee } from "./pabee.js";
 export { pceeBert } from "./pcee-bert.js";
 export type { PhaseSettings, Recipe } from "./recipe.js";
 export { rightTool } from "./right-tool.js";
+export { romeBert } from "./rome-bert.js";
