@@ -39,6 +39,28 @@ export { createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";
 export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";
 export { freshParameter, initBackbone, initHeads } from "./init.js";
+export {
+  emptyLlamaCache,
+  type LlamaBlockResult,
+  type LlamaCache,
+  type LlamaFrame,
+  type LlamaInputs,
+  type LlamaResult,
+  llama,
+  llamaBlock,
+  llamaBlockPath,
+  llamaEmbed,
+  llamaFrame,
+  llamaLogits,
+  llamaParameters,
+} from "./llama.js";
+export { createLlamaConfig, type LlamaConfig, parseLlamaConfig } from "./llama-config.js";
+export {
+  type Llama2cModel,
+  type Llama2cTokenizer,
+  loadLlama2c,
+  loadLlama2cTokenizer,
+} from "./llama2c.js";
 export { exportPretrained, initFromFolder } from "./pretrain/folder.js";
 export {
   type PretrainOptions,
