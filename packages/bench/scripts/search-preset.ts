@@ -2,7 +2,7 @@
  * @file One setting of the shared training on embedded or GLUE tasks: loss, accuracy after every layer, processor time.
  *
  * Usage: tsx --conditions=@cee/source packages/bench/scripts/search-preset.ts tasks=sentiment,nli3 lr=1e-3 epochs=10
- * Settings: tasks, data (a folder of GLUE files), limit, width, depth, seed, lr, epochs, batch, warmup, dropout, std, threads.
+ * Settings: tasks, data (a folder of GLUE files), limit, width, depth, seed, lr, epochs, batch, warmup, dropout, threads.
  */
 import { compileFull, fit, recordRows } from "@cee/backbone";
 import { initialisePhase } from "@cee/consistentee";
