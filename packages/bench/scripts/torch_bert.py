@@ -3,13 +3,15 @@
 Reads JSON lines from standard input and answers each with one JSON line:
 
     {"command": "load", "manifest": path, "data": path, "sizes": {...}, "threads": n, "adamw": {...}}
-                                -> {"blas": [paths of the libraries that multiply matrices]}
+                                -> {"blas": [paths of the libraries that multiply matrices],
+                                    "core": processor that OpenBLAS chose its kernels for, or null}
     {"command": "forward"}      -> {"milliseconds": t, "loss": without dropout}
     {"command": "step"}         -> {"milliseconds": t, "loss": with dropout}
 
 The manifest lists every parameter and batch tensor: name, type, shape, byte offset. All of it is float32 or int32.
 """
 
+import ctypes
 import json
 import sys
 import time
@@ -95,6 +97,20 @@ def libraries():
     return sorted(path for path in paths if "blas" in path or "mkl_core" in path)
 
 
+def openblas_core(paths):
+    """The processor that OpenBLAS chose its kernels for, such as Haswell, or None where PyTorch uses another BLAS."""
+    for path in paths:
+        if "openblas" not in path:
+            continue
+        try:
+            name = ctypes.CDLL(path).openblas_get_corename
+        except (OSError, AttributeError):
+            continue
+        name.restype = ctypes.c_char_p
+        return name().decode()
+    return None
+
+
 def create_optimizer(params, adamw):
     def decays(name):
         return not (name.endswith(".bias") or "LayerNorm" in name)
@@ -118,7 +134,8 @@ def main():
             model = load(request)
             adamw = request["adamw"]
             optimizer = create_optimizer(model[0], adamw)
-            answer = {"blas": libraries()}
+            paths = libraries()
+            answer = {"blas": paths, "core": openblas_core(paths)}
             print(json.dumps(answer), flush=True)
             continue
         elif command == "forward":

@@ -1,7 +1,7 @@
 /** @file The engine's benchmark on a tiny model: every candidate computes the same loss, and bars are judged. */
 import { expect, it } from "vitest";
 import { runEngineBench } from "../src/engine/index.js";
-import { findTorch } from "../src/engine/torch.js";
+import { findTorch, openblasCore } from "../src/engine/torch.js";
 
 const tiny = { widths: [128], depth: 2, heads: 2, vocabulary: 50, batch: 4, length: 6, threads: 1 };
 
@@ -33,4 +33,13 @@ it("says what is missing where there is no Python, or no PyTorch in it", async (
   expect("missing" in found && found.missing).toMatch(
     /^PyTorch was not found \(there is no no-such-python; .+\)\. On Debian: apt-get install python3-torch libopenblas0-pthread\.$/,
   );
+});
+
+it("asks OpenBLAS for the kernels of the processor, whose name it may not know", () => {
+  const flags = (names: string) => `model name\t: A new one\nflags\t\t: ${names}\n`;
+  const core = (names: string) => openblasCore(flags(names)).OPENBLAS_CORETYPE;
+  expect(core("sse2 avx2 fma avx512f avx512bw avx512dq avx512vl")).toBe("SKYLAKEX");
+  expect(core("sse2 avx2 fma avx512f")).toBe("HASWELL");
+  expect(core("sse2 avx")).toBeUndefined();
+  expect(openblasCore("")).toEqual({});
 });

@@ -176,6 +176,7 @@ async function measureWidth(plan: WidthPlan): Promise<EngineTiming[]> {
       const adamw = { ...ADAMW, learningRate: LEARNING_RATE };
       const torch = await startTorch(plan.python, tensors, { sizes, threads, adamw });
       closers.push(torch.close);
+      if (torch.core) plan.log(`  PyTorch multiplies with OpenBLAS's kernels for ${torch.core}`);
       if (torch.warning && !plan.notes.includes(torch.warning)) plan.notes.push(torch.warning);
       forward.push({ name: PYTORCH, rounds, run: torch.forward });
       step.push({ name: PYTORCH, rounds, run: torch.step });
