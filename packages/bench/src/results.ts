@@ -48,6 +48,142 @@ export interface ResultRow {
   readonly exitHistogramBy?: Readonly<Record<string, readonly number[]>>;
   /** The same rule, chosen on one half of the rows and reported on the other. */
   readonly heldOut?: HeldOutFields;
+  /** By paired bootstrap over rows; on full, no-loss and one-percent rows. */
+  readonly intervals?: RowIntervals;
+  /** Per class, in class order; on full, no-loss and one-percent rows of a classification. */
+  readonly perClass?: readonly ClassFields[];
+  /** What the rows that left early were answered; on no-loss and one-percent rows of a classification with exit layers. */
+  readonly earlyExits?: EarlyExitFields;
+}
+
+/** Percentile intervals; every method of a split resamples the same rows. */
+export interface RowIntervals {
+  /** 0.95 */
+  readonly level: number;
+  readonly resamples: number;
+  readonly score: readonly [low: number, high: number];
+  /** Null where the method has no exit layer. */
+  readonly meanExitLayer: readonly [low: number, high: number] | null;
+  /** Of score - fullScore, with the two-sided bootstrap p-value that it is zero. */
+  readonly scoreDifference: { readonly low: number; readonly high: number; readonly p: number };
+}
+
+export interface ClassFields {
+  readonly label: string;
+  /** Rows of this class. */
+  readonly n: number;
+  /** Share of them that was answered right (recall). */
+  readonly accuracy: number;
+  /** Rows that were answered with this class. */
+  readonly predicted: number;
+  /** Of the rows of this class; null where the method has no exit layer. */
+  readonly meanExitLayer: number | null;
+}
+
+export interface EarlyExitFields {
+  /** Rows that left at this layer or before count as early: half the depth, or one below the depth where none did. */
+  readonly upTo: number;
+  /** Early rows. */
+  readonly n: number;
+  /** The class that early rows were answered with most often, and its share of them; `""` and 0 without early rows. */
+  readonly answer: string;
+  readonly share: number;
+  /** That class is the most frequent of the data set. */
+  readonly isMajority: boolean;
+  /** The flag: at least ten rows left early, and (nearly) all of them, 99 %, were answered with the majority class. */
+  readonly majorityOnly: boolean;
+}
+
+/** Two methods at the same operating point on the same rows. */
+export interface Comparison {
+  readonly task: string;
+  readonly split: string;
+  readonly seed: number;
+  readonly operatingPoint: "no-loss" | "one-percent";
+  readonly first: string;
+  readonly second: string;
+  /** Score of `first` less that of `second`, by paired bootstrap. */
+  readonly scoreDifference: DifferenceFields;
+  /** The same of the mean exit layer; null where one of them has none. */
+  readonly exitDifference: DifferenceFields | null;
+  /** On right and wrong answers, exact; null for a regression. */
+  readonly mcNemar: {
+    /** Rows that only the first method got right. */
+    readonly onlyFirst: number;
+    readonly onlySecond: number;
+    readonly p: number;
+    /** After Holm's correction over all pairs of the same task, split, seed and operating point. */
+    readonly holmP: number;
+  } | null;
+}
+
+export interface DifferenceFields {
+  readonly estimate: number;
+  readonly low: number;
+  readonly high: number;
+  readonly p: number;
+  /** After Holm's correction over all pairs of the same task, split, seed and operating point. */
+  readonly holmP: number;
+}
+
+/** A method's curve read where it can be compared with others: linear between neighbouring points, full depth included. */
+export interface MatchedFields {
+  readonly task: string;
+  readonly split: string;
+  readonly method: string;
+  /** Seeds that the means are over. */
+  readonly seeds: number;
+  /** Score at a share of saved layers; null where the curve does not reach. */
+  readonly atSpeed: readonly {
+    readonly savedLayers: number;
+    readonly score: MeanFields | null;
+  }[];
+  /** Most saved layers at which the curve still has this share of full depth's score; null where it never has. */
+  readonly atScore: readonly {
+    readonly relativeScore: number;
+    readonly savedLayers: MeanFields | null;
+  }[];
+  /** Mean score over the savings that every method of the task reaches; null where there are none. */
+  readonly area: {
+    readonly from: number;
+    readonly to: number;
+    readonly score: MeanFields;
+  } | null;
+}
+
+export interface MeanFields {
+  readonly mean: number;
+  /** Over seeds; 0 for one. */
+  readonly standardError: number;
+}
+
+/** One row of the development set with what every layer answers: for looking at single inputs. */
+export interface InputStrip {
+  readonly task: string;
+  readonly split: string;
+  readonly method: string;
+  readonly seed: number;
+  readonly id: string;
+  readonly text: string;
+  readonly pair?: string;
+  /** Class name, or the number of a regression. */
+  readonly label: string | number;
+  readonly hardness?: string;
+  /** What each layer answers, first layer first: class names, or numbers. */
+  readonly answers: readonly (string | number)[];
+  /** The one number per layer that the strategy compares with its knob; null where it is not one number. */
+  readonly observed: readonly (number | null)[] | null;
+  /** The knob and its direction, for a what-if threshold; null where a strategy has no such knob. */
+  readonly knob: {
+    readonly name: string;
+    readonly direction: "higher-is-faster" | "lower-is-faster";
+    /** At the one-percent point, or the no-loss point without one, or null. */
+    readonly value: number | null;
+    /** Where this row leaves, by knob value in ascending order: exact, whatever the rule. */
+    readonly exits: readonly (readonly [value: number, exit: number])[];
+  } | null;
+  /** Where the row left at that value, counted from 1. */
+  readonly exit: number;
 }
 
 /** What the point chosen on one half of the rows gave on the other half. */
@@ -85,6 +221,12 @@ export interface Results {
   readonly failures?: readonly Failure[];
   /** Cells that have no rows because the method is not made for the task. */
   readonly leftOut?: readonly LeftOut[];
+  /** Methods against each other, pair by pair; only cells of this run folder, which keeps their answers row by row. */
+  readonly comparisons?: readonly Comparison[];
+  /** Methods at equal speed and at equal score. */
+  readonly matched?: readonly MatchedFields[];
+  /** Some rows of each task, first seed, for every strategy. */
+  readonly inputs?: readonly InputStrip[];
 }
 
 /** A method on a task with a seed that ended with an error. */
