@@ -7,6 +7,7 @@ Compares early-exit methods for language models: trains them, lets them exit ear
 Commands:
   glue      train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
   engine    time compiled training and inference against TensorFlow.js and PyTorch
+  replay    count the (strategy, knob value) points per second that a record is replayed at
 
 Start here:
   pnpm bench glue                                        small generated tasks: minutes, no download
@@ -75,4 +76,20 @@ and in PyTorch where it is installed, taking turns within one run.
   --rounds <n>        (default: 9)             --wasm-rounds <n>  0 leaves wasm out (default: 3)
   --no-torch          leaves PyTorch out
   --check             exit code 1 when one of the project's bars is not met
+`;
+
+export const replayHelp = `Usage: pnpm bench replay [options]
+
+Makes a record of the size of SST-2's development set and replays strategies on it at knob values whose mean exits spread
+over the layers: through each strategy's own decide, and, for rules without state, by the sorted path of replaySweep.
+Prints points per second on one thread, their ratio, and whether both paths agree.
+
+  --rows <n>            (default: 872)     --layers <n>         (default: 12)
+  --values <n>          knob values per strategy (default: 100)
+  --rounds <n>          (default: 5)       --milliseconds <n>   least time of a round (default: 300)
+  --seed <n>            of the record (default: 42)
+  --check               exit code 1 when one of the project's bars is not met
+
+Example, on one core:
+  taskset -c 0 pnpm bench replay --check
 `;

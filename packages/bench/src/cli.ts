@@ -1,5 +1,5 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { engineHelp, glueHelp, overview } from "./cli-help.js";
+import { engineHelp, glueHelp, overview, replayHelp } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
   type Args,
@@ -24,6 +24,7 @@ interface Command {
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
+  replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
 };
 
 /** What this command line is called with in a clone of the repository, and in the texts of `cli-help.ts`. */
@@ -157,6 +158,25 @@ async function engine(args: Args): Promise<number> {
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(widths.length > 0 ? { widths } : {}),
     torch: args["no-torch"] !== true,
+    log: (line) => process.stdout.write(`${line}\n`),
+  });
+  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+async function replay(args: Args): Promise<number> {
+  const names = ["rows", "layers", "values", "rounds", "milliseconds", "seed", "check"];
+  const read = createReader(args, names);
+  const given = {
+    rows: read.whole("rows", 2),
+    layers: read.whole("layers", 3),
+    values: read.whole("values", 1),
+    rounds: read.whole("rounds", 1),
+    milliseconds: read.whole("milliseconds", 1),
+    seed: read.whole("seed", 0),
+  };
+  const { runReplayBench } = await import("./replay/replay-bench.js");
+  const { bars } = await runReplayBench({
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     log: (line) => process.stdout.write(`${line}\n`),
   });
   return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;

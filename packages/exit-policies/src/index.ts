@@ -27,7 +27,7 @@ export type { ExitRecord } from "./record.js";
 export { readRecord, writeRecord } from "./record-file.js";
 export { type RecordedRows, record } from "./recorder.js";
 export { createRegistry, nearest, type StrategyRegistry } from "./registry.js";
-export { replay, replaySweep } from "./replay.js";
+export { replay, replayAll, replaySweep } from "./replay.js";
 export { type ResolveOptions, resolveStrategy } from "./resolve.js";
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";

@@ -15,7 +15,7 @@ import {
 } from "./outcome.js";
 import type { ExitRecord } from "./record.js";
 import { checkRecord, decideContexts, exitSites, type RecordView, viewOf } from "./record-view.js";
-import { searchSweep } from "./search-sweep.js";
+import { answersAt, searchSweep } from "./search-sweep.js";
 import type { AnyDefinition, ExitSite, ExitStrategy, RowState } from "./strategy.js";
 
 /**
@@ -28,6 +28,25 @@ export function replay(
   options: HostOptions = {},
 ): ExitOutcome {
   return replayer(record, strategy, options)(strategy);
+}
+
+/**
+ * Replays differently configured strategies over one record, each through its `decide`; all must observe alike, such as
+ * one strategy at many values of its knob. What depends on the record alone is worked out once.
+ * @throws ExitStrategyError as {@link replay} does
+ */
+export function replayAll(
+  record: ExitRecord,
+  strategies: readonly ExitStrategy[],
+  options: HostOptions = {},
+): readonly ExitOutcome[] {
+  const [first] = strategies;
+  if (!first) return [];
+  const run = replayer(record, first, options);
+  return strategies.map((strategy) => {
+    if (strategy.definition !== first.definition) checkHost(strategy, record.shape, options);
+    return run(strategy);
+  });
 }
 
 /**
@@ -77,47 +96,43 @@ function replayOnce(
   last: number,
 ): ExitOutcome {
   const { observed, observedWidth: width, shape, ids } = record;
-  const { depth, classes } = shape;
+  const { depth } = shape;
   const rows = ids.length;
   const definition: AnyDefinition = strategy.definition;
   const contexts = decideContexts(strategy, sites);
   const exitLayers = new Int32Array(rows);
-  const chosen = new Float32Array(rows);
-  const logits = new Float32Array(rows * classes);
   // One array for every call: a view per row and layer would cost more than the decisions.
   const values = new Float32Array(width);
   let nonFinite = 0;
   let layer = 1;
   try {
     for (let row = 0; row < rows; row += 1) {
-      const base = row * depth;
+      let cell = row * depth;
       let state: RowState | undefined;
-      for (layer = 1; layer <= last; layer += 1) {
-        const cell = base + layer - 1;
+      for (layer = 1; layer < last; layer += 1, cell += 1) {
         if (isBad[cell] === 1) {
           nonFinite += 1;
           continue;
         }
-        if (layer === last) break;
-        const offset = cell * width;
-        for (let index = 0; index < width; index += 1)
-          values[index] = observed[offset + index] as number;
-        state ??= definition.start();
-        const verdict = definition.decide(values, state, contexts[layer - 1] as never);
+        if (width === 1) values[0] = observed[cell] as number;
+        else
+          for (let index = 0, from = cell * width; index < width; index += 1)
+            values[index] = observed[from + index] as number;
+        const verdict = definition.decide(
+          values,
+          state ?? definition.start(),
+          contexts[layer - 1] as never,
+        );
         if (verdict.exit === true) break;
         if (verdict.exit !== false || verdict.state === undefined)
           throw badVerdict(strategy, layer, verdict);
         state = verdict.state;
       }
-      const exit = Math.min(layer, last);
-      exitLayers[row] = exit;
-      chosen[row] = predictions[base + exit - 1] as number;
-      const from = (base + exit - 1) * classes;
-      for (let index = 0; index < classes; index += 1)
-        logits[row * classes + index] = record.logits[from + index] as number;
+      if (layer === last) nonFinite += isBad[cell] as number;
+      exitLayers[row] = layer;
     }
   } catch (cause) {
     throw decideFailed(strategy, layer, cause);
   }
-  return { rows, exitLayers, logits, predictions: chosen, nonFinite };
+  return { rows, exitLayers, ...answersAt(exitLayers, record, predictions), nonFinite };
 }

@@ -93,7 +93,8 @@ function firstRank(count: number, isExit: (rank: number) => boolean): number {
   return low;
 }
 
-function answersAt(
+/** The answers that rows get at their exits. */
+export function answersAt(
   exitLayers: Int32Array,
   { shape, logits: all }: RecordView["record"],
   predictions: Float32Array,

@@ -8,6 +8,7 @@ import {
   patience,
   pcee,
   replay,
+  replayAll,
   replaySweep,
   rightTool,
   withOptions,
@@ -56,6 +57,9 @@ describe("a sweep", () => {
             ...replay(record, withOptions(strategy, { [option]: value }), { maxLayer }),
           }));
           expect(replaySweep(record, strategy, values, { maxLayer })).toEqual(singles);
+          const configured = values.map((value) => withOptions(strategy, { [option]: value }));
+          const all = replayAll(record, configured, { maxLayer });
+          expect(all.map((outcome, at) => ({ value: values[at], ...outcome }))).toEqual(singles);
         },
       ),
       { numRuns: 150, seed: 5 },

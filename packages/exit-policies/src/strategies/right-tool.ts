@@ -36,10 +36,15 @@ export const rightTool = defineExitStrategy({
   observe: ({ logits }) => tf.sub(logits, tf.max(logits, 1, true)) as tf.Tensor2D, // [B, C]
   start: () => ({}),
   decide(observed, state, { site, options }) {
-    const temperature = options.temperatures[site.layer - 1] ?? 1;
+    const { temperatures } = options;
+    const { layer } = site;
+    // Asked for its length first: reading beyond a list's end is slow, and replay comes here millions of times.
+    const temperature = layer <= temperatures.length ? (temperatures[layer - 1] as number) : 1;
     let total = 0;
-    for (let index = 0; index < observed.length; index += 1)
-      total += Math.exp((observed[index] as number) / temperature);
+    for (let index = 0; index < observed.length; index += 1) {
+      const below = observed[index] as number;
+      total += below === 0 ? 1 : Math.exp(below / temperature);
+    }
     return { exit: Math.fround(1 / total) >= Math.fround(options.threshold), state };
   },
   decideTensor(observed, state, { site, options }) {
