@@ -1,4 +1,31 @@
 /** @file Public entry of `@cee/exit-policies`. */
+export {
+  type FixedSequenceResult,
+  fixedSequenceTest,
+  type TestedCandidate,
+} from "./calibration/learn-then-test.js";
+export {
+  binomialCdf,
+  binomialPValue,
+  hoeffdingBentkusPValue,
+  hoeffdingPValue,
+  rowsNeeded,
+  shareInterval,
+} from "./calibration/p-values.js";
+export type { LossKind, RowAnswers } from "./calibration/row-losses.js";
+export {
+  type CostModel,
+  type LatencyOptions,
+  type LatencySelection,
+  type LengthCosts,
+  percentile,
+  selectByLatency,
+} from "./calibration/select-by-latency.js";
+export {
+  type RiskOptions,
+  type RiskSelection,
+  selectByRisk,
+} from "./calibration/select-by-risk.js";
 export { type Classification, type ClassifyOptions, classify } from "./classify.js";
 export { type CostSummary, summarise } from "./cost.js";
 export { type AnyExitStrategyFactory, defineExitStrategy, withOptions } from "./define.js";
