@@ -17,6 +17,29 @@ import {
 import { decideContexts, exitSites } from "./record-view.js";
 import type { DecideContext, ExitStrategy, ModelShape, RowState } from "./strategy.js";
 
+/** The answer of one row. */
+export interface RowAnswer {
+  readonly layer: number;
+  /** Before softmax, shape `[C]`. */
+  readonly logits: Float32Array;
+  /** Class index (-1 when a logit is NaN) or the regression value. */
+  readonly prediction: number;
+}
+
+/** What a caller wants of single rows of a batch; asked and told between layers. */
+export interface RowHooks {
+  /** Depth budget of a row, within the call's. */
+  maxLayer?(row: number): number | undefined;
+  /** Whether nobody wants the row's answer any more: it is dropped before the next layer, its `exitLayers` entry stays 0. */
+  isAbandoned?(row: number): boolean;
+  /** Told as soon as a row has its answer, before later layers run on the others. */
+  onExit?(row: number, answer: RowAnswer): void;
+  /** Asked when a row leaves early: whether it runs on to full depth all the same, for comparison. */
+  runsOn?(row: number): boolean;
+  /** Told what full depth says of a row that ran on. */
+  onFullDepth?(row: number, answer: RowAnswer): void;
+}
+
 export interface ClassifyOptions extends HostOptions {
   /**
    * Drops exited rows only after every so many layers. Results do not depend on it: copying the survivors may cost more
@@ -24,6 +47,7 @@ export interface ClassifyOptions extends HostOptions {
    * @default 1
    */
   readonly compactEvery?: number;
+  readonly rows?: RowHooks;
 }
 
 export interface Classification extends ExitOutcome {
@@ -51,10 +75,9 @@ export async function classify<TInput>(
       "classify",
       `compactEvery must be a whole number from 1, got ${compactEvery}. Leave it out to drop rows at once.`,
     );
-  const contexts = decideContexts(strategy, exitSites(shape, last));
   const pass = await runner.begin(input);
   try {
-    return await run(pass, shape, strategy, contexts, last, compactEvery);
+    return await run(pass, shape, strategy, last, compactEvery, options.rows ?? {});
   } finally {
     pass.dispose();
   }
@@ -64,33 +87,53 @@ async function run(
   pass: ExitPass,
   shape: ModelShape,
   strategy: ExitStrategy,
-  contexts: readonly DecideContext<ExitStrategy["options"]>[],
   last: number,
   compactEvery: number,
+  hooks: RowHooks,
 ): Promise<Classification> {
-  const { classes, task } = shape;
+  const { classes, task, depth } = shape;
+  const contexts = decideContexts(strategy, exitSites(shape, last));
   const rows = pass.liveRows.length;
   const exitLayers = new Int32Array(rows); // 0 while a row is undecided
   const logits = new Float32Array(rows * classes);
   const predictions = new Float32Array(rows);
   const states: (RowState | undefined)[] = Array.from({ length: rows });
-  let undecided = rows;
+  const budgets = Array.from({ length: rows }, (_, row) =>
+    Math.min(hooks.maxLayer?.(row) ?? last, last),
+  );
+  // Rows that later layers run on: undecided ones, and those that run on for comparison.
+  const running = new Set(pass.liveRows);
   let rowLayers = 0;
   let nonFinite = 0;
-  for (let layer = 1; layer <= last && undecided > 0; layer += 1) {
+  for (let layer = 1; layer <= depth; layer += 1) {
+    for (const row of running) if (hooks.isAbandoned?.(row)) running.delete(row);
+    if (running.size === 0) break;
+    if ((layer - 1) % compactEvery === 0 && running.size < pass.liveRows.length)
+      pass.keep(pass.liveRows.filter((row) => running.has(row)));
     const live = pass.liveRows;
     const output = await pass.advance();
     checkOutput(strategy, layer, live.length, classes, output);
     rowLayers += live.length;
     const { observed, observedWidth: width } = output;
+    const answerOf = (index: number): RowAnswer => ({
+      layer,
+      logits: output.logits.slice(index * classes, (index + 1) * classes),
+      prediction: predictionOf(task, output.logits, index * classes, classes),
+    });
     for (let index = 0; index < live.length; index += 1) {
       const row = live[index] as number;
-      if (exitLayers[row] !== 0) continue;
+      if (!running.has(row)) continue;
+      if (exitLayers[row] !== 0) {
+        if (layer < depth) continue;
+        running.delete(row);
+        hooks.onFullDepth?.(row, answerOf(index));
+        continue;
+      }
       const isSound =
         allFinite(observed, index * width, width) &&
         allFinite(output.logits, index * classes, classes);
       if (!isSound) nonFinite += 1;
-      let hasExited = layer === last;
+      let hasExited = layer === budgets[row];
       if (!hasExited && isSound) {
         const verdict = decideRow(
           strategy,
@@ -103,13 +146,11 @@ async function run(
       }
       if (!hasExited) continue;
       exitLayers[row] = layer;
-      undecided -= 1;
-      logits.set(output.logits.subarray(index * classes, (index + 1) * classes), row * classes);
-      predictions[row] = predictionOf(task, output.logits, index * classes, classes);
-    }
-    if (undecided > 0 && layer % compactEvery === 0) {
-      const kept = live.filter((row) => exitLayers[row] === 0);
-      if (kept.length < live.length) pass.keep(kept);
+      const answer = answerOf(index);
+      logits.set(answer.logits, row * classes);
+      predictions[row] = answer.prediction;
+      if (layer === depth || !hooks.runsOn?.(row)) running.delete(row);
+      hooks.onExit?.(row, answer);
     }
   }
   return { rows, exitLayers, logits, predictions, nonFinite, rowLayers };

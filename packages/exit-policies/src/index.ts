@@ -26,7 +26,13 @@ export {
   type RiskSelection,
   selectByRisk,
 } from "./calibration/select-by-risk.js";
-export { type Classification, type ClassifyOptions, classify } from "./classify.js";
+export {
+  type Classification,
+  type ClassifyOptions,
+  classify,
+  type RowAnswer,
+  type RowHooks,
+} from "./classify.js";
 export { type CostSummary, summarise } from "./cost.js";
 export { type AnyExitStrategyFactory, defineExitStrategy, withOptions } from "./define.js";
 export { ExitStrategyError, type ExitStrategyErrorCode } from "./errors.js";
