@@ -38,7 +38,8 @@ What to compare:
                            always among them, being what the others are measured against
   --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
                            from defineExitStrategy; may be repeated
-  --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased
+  --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased;
+                           fresh:<folder> is that folder's architecture and tokenizer with fresh weights
                            (default: fresh:12x64 for generated tasks, else fresh:12x128)
 
 How to train:

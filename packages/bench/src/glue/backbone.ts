@@ -15,7 +15,7 @@ import { parseFresh } from "./options.js";
 import type { ProgressLine } from "./progress.js";
 
 export interface BackboneOptions {
-  /** `fresh:<layers>x<width>`, a folder, or a hub id. */
+  /** `fresh:<layers>x<width>`, `fresh:<folder>`, a folder, or a hub id. */
   readonly spec: string;
   readonly task: LoadedTask;
   readonly seed: number;
@@ -33,13 +33,16 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
   const { spec, task, seed, hubUrl, progress, signal } = options;
   const { labels, regression } = task.task;
   const kind = regression ? { regression: true } : { labels };
-  if (spec.startsWith("fresh:")) return freshEncoder(options);
-  const folder = await resolveModel(spec, {
-    ...(hubUrl === undefined ? {} : { hubUrl }),
-    ...(signal === undefined ? {} : { signal }),
-    onProgress: ({ file, received }) =>
-      progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
-  });
+  const fresh = spec.startsWith("fresh:") ? parseFresh(spec) : undefined;
+  if (fresh && "depth" in fresh) return freshEncoder(options, fresh);
+  const folder =
+    fresh?.like ??
+    (await resolveModel(spec, {
+      ...(hubUrl === undefined ? {} : { hubUrl }),
+      ...(signal === undefined ? {} : { signal }),
+      onProgress: ({ file, received }) =>
+        progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
+    }));
   const encoder = await loadExitEncoder(folder, { ...kind, freshHeads: true, seed });
   for (const note of encoder.notes) progress.print(`${spec}: ${note}`);
   if (!encoder.tokenizer)
@@ -49,11 +52,16 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
       `${spec} has no tokenizer. Add its tokenizer.json or vocab.txt to the folder.`,
     );
   checkTokenizerFits(encoder.tokenizer, encoder.config, spec);
-  return encoder;
+  if (!fresh) return encoder;
+  // What the folder's weights are worth is seen against the same encoder without them.
+  const { config, tokenizer } = encoder;
+  return createExitEncoder({ config, ...kind, seed, tokenizer });
 }
 
-function freshEncoder({ spec, task, seed, maxLength }: BackboneOptions): ExitEncoder {
-  const { depth, hidden } = parseFresh(spec);
+function freshEncoder(
+  { task, seed, maxLength }: BackboneOptions,
+  { depth, hidden }: { readonly depth: number; readonly hidden: number },
+): ExitEncoder {
   const { labels, regression } = task.task;
   const texts = task.splits.train.flatMap(({ text, pair }) =>
     pair === undefined ? [text] : [text, pair],

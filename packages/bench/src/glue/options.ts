@@ -212,15 +212,22 @@ function checkDataFolder(data: string): void {
   );
 }
 
+/** A fresh encoder's sizes, or the folder whose configuration and tokenizer it takes. */
+export type FreshBackbone =
+  | { readonly depth: number; readonly hidden: number }
+  | { readonly like: string };
+
 /** @throws BenchError `BAD_OPTION` */
-export function parseFresh(spec: string): { readonly depth: number; readonly hidden: number } {
+export function parseFresh(spec: string): FreshBackbone {
+  const like = spec.slice("fresh:".length);
+  if (spec.startsWith("fresh:") && existsSync(like)) return { like };
   const match = /^fresh:(\d{1,3})x(\d{1,5})$/.exec(spec);
   const [depth, hidden] = [Number(match?.[1]), Number(match?.[2])];
   if (match && depth >= 2 && hidden >= 8 && hidden % 8 === 0) return { depth, hidden };
   throw new BenchError(
     "BAD_OPTION",
     "--backbone",
-    `expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, got "${spec}".`,
+    `expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, or fresh:<folder> with the folder of a model, got "${spec}".`,
   );
 }
 
