@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { BenchError } from "./errors.js";
+import { formatJson } from "./format-json.js";
 
 export type OperatingPoint = "full" | "no-loss" | "one-percent" | "curve";
 export const operatingPoints: readonly OperatingPoint[] = [
@@ -227,6 +228,8 @@ export interface Results {
   readonly matched?: readonly MatchedFields[];
   /** Some rows of each task, first seed, for every strategy. */
   readonly inputs?: readonly InputStrip[];
+  /** Cells that another run had finished and `--cells` kept; their times were measured then. */
+  readonly taken?: readonly Pick<Failure, "task" | "method" | "seed">[];
 }
 
 /** A method on a task with a seed that ended with an error. */
@@ -343,7 +346,7 @@ export async function writeResults(file: string, results: Results): Promise<void
     savedRuntime: roundTime(row.savedRuntime),
   }));
   const checked = validateResults({ ...results, rows }, file);
-  await writeFileWhole(file, `${JSON.stringify(checked, null, 2)}\n`);
+  await writeFileWhole(file, `${formatJson(checked)}\n`);
 }
 
 /** @throws BenchError `MISSING_FILE` or `BAD_RESULTS` */
@@ -389,7 +392,7 @@ export async function writeFileWhole(file: string, content: string | Uint8Array)
 type Check = (value: unknown) => boolean;
 const isText: Check = (value) => typeof value === "string";
 const isNumber: Check = (value) => typeof value === "number" && Number.isFinite(value);
-const isRecord: Check = (value) =>
+const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 const isCount: Check = (value) => Number.isInteger(value) && (value as number) >= 0;
 const isCounts: Check = (value) => Array.isArray(value) && value.every(isCount);
@@ -401,6 +404,52 @@ const orMissing =
   (check: Check): Check =>
   (value) =>
     value === undefined || check(value);
+
+const isRecords: Check = (value) => Array.isArray(value) && value.every(isRecord);
+const isPair: Check = (value) =>
+  Array.isArray(value) && value.length === 2 && value.every(isNumber);
+
+function isIntervals(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { level, resamples, score, meanExitLayer, scoreDifference } = value;
+  return (
+    isNumber(level) &&
+    isCount(resamples) &&
+    isPair(score) &&
+    orNull(isPair)(meanExitLayer) &&
+    isRecord(scoreDifference) &&
+    [scoreDifference.low, scoreDifference.high, scoreDifference.p].every(isNumber)
+  );
+}
+
+function isClasses(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (entry) =>
+        isRecord(entry) &&
+        isText(entry.label) &&
+        isCount(entry.n) &&
+        isNumber(entry.accuracy) &&
+        isCount(entry.predicted) &&
+        orNull(isNumber)(entry.meanExitLayer),
+    )
+  );
+}
+
+function isEarlyExits(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { upTo, n, answer, share, isMajority, majorityOnly } = value;
+  const isFlag: Check = (flag) => typeof flag === "boolean";
+  return (
+    isCount(upTo) &&
+    isCount(n) &&
+    isText(answer) &&
+    isNumber(share) &&
+    isFlag(isMajority) &&
+    isFlag(majorityOnly)
+  );
+}
 
 /** A list of cells by name, each with a text. */
 function isCells(field: string): Check {
@@ -434,9 +483,7 @@ const rowFields: readonly Field[] = [
   ],
   [
     "knob",
-    orNull(
-      (value) => isRecord(value) && isText((value as Knob).name) && isNumber((value as Knob).value),
-    ),
+    orNull((value) => isRecord(value) && isText(value.name) && isNumber(value.value)),
     "null or { name, value }",
   ],
   ["options", isRecord, "an object"],
@@ -458,6 +505,13 @@ const rowFields: readonly Field[] = [
     "lists of counts by name",
   ],
   ["heldOut", orMissing(isRecord), "an object"],
+  [
+    "intervals",
+    orMissing(isIntervals),
+    "{ level, resamples, score, meanExitLayer, scoreDifference }",
+  ],
+  ["perClass", orMissing(isClasses), "a list of { label, n, accuracy, predicted, meanExitLayer }"],
+  ["earlyExits", orMissing(isEarlyExits), "{ upTo, n, answer, share, isMajority, majorityOnly }"],
 ];
 
 const resultFields: readonly Field[] = [
@@ -473,6 +527,10 @@ const resultFields: readonly Field[] = [
   ],
   ["rows", Array.isArray, "a list"],
   ["failures", orMissing(isCells("message")), "a list of { task, method, seed, message }"],
+  ["comparisons", orMissing(isRecords), "a list of objects"],
+  ["matched", orMissing(isRecords), "a list of objects"],
+  ["inputs", orMissing(isRecords), "a list of objects"],
+  ["taken", orMissing(isRecords), "a list of objects"],
   ["leftOut", orMissing(isCells("reason")), "a list of { task, method, seed, reason }"],
 ];
 

@@ -22,10 +22,12 @@ describe("a run", () => {
     ]);
     expect(failures).toEqual([]);
     expect((await readdir(out)).sort()).toEqual([
+      "answers",
       "cells",
       "report.html",
       "results.json",
       "run.json",
+      "statistics.md",
       "table.md",
       "trainings",
     ]);
@@ -33,6 +35,7 @@ describe("a run", () => {
       "results.json",
       "report.html",
       "table.md",
+      "statistics.md",
     ]);
     expect(await readFile(path.join(out, "table.md"), "utf8")).toBe(`${table}\n`);
     for (const part of [
@@ -71,6 +74,8 @@ describe("a run", () => {
     expect(results).not.toHaveProperty("failures");
     expect(results.command).toContain("pnpm bench glue --tasks=sentiment,similarity");
 
+    const curveOf = (method: string) =>
+      results.rows.filter((row) => row.method === method && row.operatingPoint === "curve");
     const cells = new Set(results.rows.map(({ task, method }) => `${task}/${method}`));
     expect([...cells].sort()).toEqual([
       "sentiment/consistentee",
@@ -92,11 +97,34 @@ describe("a run", () => {
         expect(row.heldOut).toBeDefined();
       if (row.operatingPoint === "full") expect(row.meanExitLayer).toBe(2);
     }
-    // Every point of the curve is a row, and the operating points are among them.
-    const curve = results.rows.filter(
-      (row) => row.method === "entropy" && row.operatingPoint === "curve",
+    // What a sceptic asks for: intervals, classes, early exits, pairs of methods, equal speed and score, single rows.
+    for (const row of results.rows.filter(({ operatingPoint }) => operatingPoint !== "curve")) {
+      expect(row.intervals).toMatchObject({ level: 0.95, resamples: 1000 });
+      expect(row.intervals?.score[0]).toBeLessThanOrEqual(row.score);
+      expect(row.intervals?.score[1]).toBeGreaterThanOrEqual(row.score);
+      expect(row.perClass?.reduce((sum, { n }) => sum + n, 0)).toBe(
+        row.task === "sentiment" ? 12 : undefined,
+      );
+      if (row.method !== "full")
+        expect(row.earlyExits !== undefined).toBe(row.task === "sentiment");
+    }
+    const pairs = results.comparisons?.map(({ first, second }) => `${first} ${second}`);
+    expect(pairs).toContain("entropy consistentee");
+    expect(
+      results.matched?.filter(({ task }) => task === "sentiment").map(({ method }) => method),
+    ).toEqual(["entropy", "patience", "consistentee", "top-probability"]);
+    const strip = results.inputs?.find(
+      ({ method, task }) => method === "entropy" && task === "sentiment",
     );
-    expect(curve.length).toBeGreaterThanOrEqual(13);
+    expect(strip).toMatchObject({ answers: expect.any(Array), knob: { name: "threshold" } });
+    expect(strip?.answers).toHaveLength(2);
+    expect(strip?.observed).toHaveLength(2);
+    expect(strip?.knob?.exits.map(([value]) => value)).toEqual(
+      curveOf("entropy").map(({ knob }) => knob?.value),
+    );
+    expect(await readFile(path.join(out, "statistics.md"), "utf8")).toContain("paired-bootstrap");
+    // Every point of the curve is a row, and the operating points are among them.
+    expect(curveOf("entropy").length).toBeGreaterThanOrEqual(13);
     for (const row of results.rows.filter(({ operatingPoint }) => operatingPoint === "no-loss")) {
       expect(row.score).toBeGreaterThanOrEqual(row.fullScore);
       expect(

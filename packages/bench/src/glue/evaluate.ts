@@ -1,5 +1,6 @@
-/** @file From a method's curve to rows of `results.json`: scores, operating points, held-out halves, times. */
+/** @file From a method's curve to rows of `results.json`: scores, operating points, held-out halves, intervals, times. */
 import type { TrainingRow } from "@cee/backbone";
+import { predictionOf } from "@cee/exit-policies";
 import type { DataRow, TaskDefinition } from "../data/task.js";
 import type { CurvePoint, Method, TimedModel } from "../methods/method.js";
 import { score } from "../metrics/score.js";
@@ -11,7 +12,21 @@ import {
   type LossRule,
   lossRules,
 } from "../protocol/operating-points.js";
-import { countExitsBy, layerFields, type OperatingPoint, type ResultRow } from "../results.js";
+import { classFields, earlyExitFields, rowIntervals } from "../protocol/row-statistics.js";
+import {
+  countExitsBy,
+  type InputStrip,
+  layerFields,
+  type OperatingPoint,
+  type ResultRow,
+} from "../results.js";
+import {
+  type AnsweredPoint,
+  describeRow,
+  nameOf,
+  type SplitAnswers,
+  stripRows,
+} from "./answers.js";
 import { timeModels } from "./timing.js";
 
 export interface EvaluateOptions {
@@ -29,16 +44,22 @@ export interface EvaluateOptions {
   readonly points: readonly CurvePoint[];
   /** Rows that are timed. @default 32 */
   readonly timedRows?: number;
+  /** Show some rows layer by layer. @default false */
+  readonly strips?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
-const pointNames: Readonly<Record<LossRule, OperatingPoint>> = {
-  "no-loss": "no-loss",
-  "one-percent": "one-percent",
-};
+/** What one method gave on one split. */
+export interface Evaluation {
+  readonly rows: readonly ResultRow[];
+  readonly answers: SplitAnswers;
+  readonly inputs: readonly InputStrip[];
+  /** The points behind the no-loss and one-percent rows. */
+  readonly picks: Readonly<Partial<Record<LossRule, CurvePoint>>>;
+}
 
 /** Makes the rows of one method. */
-export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
+export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const { task, method, seed, depth, split, dev, full, points } = options;
   const labels = dev.map((row) => row.label);
   const fullScore = score(task.metric, full.predictions, labels);
@@ -63,12 +84,50 @@ export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
     scores: Object.fromEntries(
       task.metrics.map((metric) => [metric, score(metric, point.predictions, labels)]),
     ),
-    ...(point.exitLayers && operatingPoint !== "curve"
+    ...(operatingPoint === "curve" ? {} : detailsOf(point)),
+  });
+  const detailsOf = (point: CurvePoint): Partial<ResultRow> => ({
+    ...(point.exitLayers
       ? { exitHistogramBy: countExitsBy(point.exitLayers, depth, groupsOf(dev, task)) }
       : {}),
+    ...(intervals.has(point) ? { intervals: intervals.get(point) as never } : {}),
+    ...(task.regression ? {} : { perClass: classFields(point, labels, task.labels) }),
+    ...(task.regression || point.exitLayers === null || method.name === "full"
+      ? {}
+      : {
+          earlyExits: earlyExitFields(
+            { predictions: point.predictions, exitLayers: point.exitLayers },
+            labels,
+            task.labels,
+            depth,
+          ),
+        }),
+  });
+  const answersOf = (named: Partial<Record<AnsweredPoint, CurvePoint>>): SplitAnswers => ({
+    split,
+    labels,
+    points: Object.fromEntries(
+      Object.entries(named).map(([name, { predictions, exitLayers }]) => [
+        name,
+        { predictions, exitLayers },
+      ]),
+    ),
   });
 
-  if (method.name === "full") return [rowOf(full, "full", 0)];
+  const intervals = new Map<CurvePoint, ReturnType<typeof rowIntervals>[number]>();
+  const measure = (wanted: readonly CurvePoint[]) => {
+    const found = rowIntervals(wanted, {
+      metric: task.metric,
+      labels,
+      full: full.predictions,
+      seed,
+    });
+    for (const [index, point] of wanted.entries()) intervals.set(point, found[index] as never);
+  };
+  if (method.name === "full") {
+    measure([full]);
+    return { rows: [rowOf(full, "full", 0)], answers: answersOf({ full }), inputs: [], picks: {} };
+  }
   const curve: Curve<CurvePoint> = {
     points,
     full: full.predictions,
@@ -77,22 +136,82 @@ export async function evaluate(options: EvaluateOptions): Promise<ResultRow[]> {
     layers: depth,
   };
   const chosen = chooseOperatingPoints(curve);
-  const picks = { "no-loss": chosen.noLoss?.point, "one-percent": chosen.onePercent?.point };
-  const saved = await timeAll(
-    options,
-    [...new Set(Object.values(picks))].filter((p) => p !== undefined),
-  );
+  const picks: Partial<Record<LossRule, CurvePoint>> = {
+    ...(chosen.noLoss ? { "no-loss": chosen.noLoss.point } : {}),
+    ...(chosen.onePercent ? { "one-percent": chosen.onePercent.point } : {}),
+  };
+  const picked = [...new Set(Object.values(picks))];
+  measure(picked);
+  const saved = await timeAll(options, picked);
   const rows = points.map((point) => rowOf(point, "curve", null));
   for (const rule of lossRules) {
     const point = picks[rule];
     if (!point) continue;
     const heldOut = dev.length >= 2 ? chooseHeldOut(curve, rule, { seed }) : undefined;
     rows.push({
-      ...rowOf(point, pointNames[rule], saved.get(point) ?? null),
+      ...rowOf(point, rule, saved.get(point) ?? null),
       ...(heldOut ? { heldOut: heldOutFields(heldOut) } : {}),
     });
   }
-  return rows;
+  const shown = picks["one-percent"] ?? picks["no-loss"];
+  return {
+    rows,
+    answers: answersOf(picks),
+    inputs: options.strips === true ? stripsOf(options, shown) : [],
+    picks,
+  };
+}
+
+/** Some rows of a strategy, layer by layer, as the shown point or else the first one sees them. */
+function stripsOf(
+  { task, method, seed, split, dev, points, depth }: EvaluateOptions,
+  shown: CurvePoint | undefined,
+): InputStrip[] {
+  const point = shown ?? points[0];
+  const { trace, exitLayers } = point ?? {};
+  if (!trace || !exitLayers) return [];
+  const { record, strategy } = trace;
+  const definition = strategy.definition.knob;
+  // Points of another record come from another model: moving its knob would not move this row.
+  const family = points.filter(
+    ({ trace: other, knob, exitLayers: exits }) => other?.record === record && knob && exits,
+  );
+  const { classes, task: kind } = record.shape;
+  return stripRows(dev.length).map((row) => {
+    const cells = Array.from({ length: depth }, (_, index) => row * depth + index);
+    return {
+      task: task.name,
+      split,
+      method: method.name,
+      seed,
+      ...describeRow(dev[row] as DataRow, task),
+      answers: cells.map((cell) =>
+        nameOf(predictionOf(kind, record.logits, cell * classes, classes), task),
+      ),
+      observed:
+        record.observedWidth === 1
+          ? cells.map((cell) => {
+              const value = record.observed[cell] as number;
+              return Number.isFinite(value) ? Number(value.toPrecision(4)) : null;
+            })
+          : null,
+      knob:
+        definition && family.length > 1
+          ? {
+              name: definition.option,
+              direction: definition.direction,
+              value: shown?.knob?.value ?? null,
+              exits: family
+                .map(
+                  ({ knob, exitLayers: exits }) =>
+                    [knob?.value as number, exits?.[row] as number] as const,
+                )
+                .sort((a, b) => a[0] - b[0]),
+            }
+          : null,
+      exit: exitLayers[row] as number,
+    };
+  });
 }
 
 /** Saved runtime per operating point, all of them against full depth in the same rounds. */

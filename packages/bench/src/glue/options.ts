@@ -22,6 +22,8 @@ export interface GlueOptions {
   readonly devLimit: number | undefined;
   readonly maxLength: number | undefined;
   readonly out: string;
+  /** Folder of finished cells that outlive the run. */
+  readonly cells: string | undefined;
   readonly resume: boolean;
   readonly dryRun: boolean;
   readonly threads: number | undefined;
@@ -58,6 +60,7 @@ const known: readonly string[] = [
   "max-length",
   "out",
   "name",
+  "cells",
   "threads",
   "runtime",
   "hub-url",
@@ -87,6 +90,7 @@ export function parseGlueOptions(args: Args, command: string): GlueOptions {
     devLimit: read.whole("dev-limit", 8),
     maxLength: read.whole("max-length", 8),
     out: outOf(read, data),
+    cells: cellsOf(read),
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
     threads: read.whole("threads", 1),
@@ -188,6 +192,13 @@ function outOf(read: OptionReader, data: string): string {
       `expected letters, digits, ".", "-" or "_", got "${name}". A folder elsewhere is given with --out.`,
     );
   return out ?? `runs/${name ?? defaultName(data)}`;
+}
+
+function cellsOf(read: OptionReader): string | undefined {
+  const folder = read.text("cells");
+  if (folder !== undefined && statSync(folder, { throwIfNoEntry: false })?.isFile())
+    throw new BenchError("BAD_OPTION", "--cells", `${folder} is a file. Name a folder.`);
+  return folder;
 }
 
 function defaultName(data: string): string {

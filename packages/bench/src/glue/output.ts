@@ -1,8 +1,17 @@
 /** @file What a run leaves: `results.json`, the report and the table, made from finished cells. */
 import path from "node:path";
 import type { LoadedTask } from "../data/task.js";
+import { compareAll } from "../protocol/comparisons.js";
+import { matchedFields } from "../protocol/matched.js";
 import { writeReport } from "../report/report.js";
-import { type Failure, type Results, writeFileWhole, writeResults } from "../results.js";
+import {
+  type Comparison,
+  type Failure,
+  type Results,
+  writeFileWhole,
+  writeResults,
+} from "../results.js";
+import { statisticsTables } from "../table/statistics-tables.js";
 import { toMarkdown } from "../table/table.js";
 import { tableThree } from "../table/table-three.js";
 import { describeData, type LoadedData } from "./load.js";
@@ -27,18 +36,27 @@ export async function writeOutput(
 ): Promise<GlueOutcome> {
   const { out } = run.options;
   const results = resultsOf(run, data, collected);
-  const files = ["results.json", "report.html", "table.md"].map((name) => path.join(out, name));
-  const [resultsFile, reportFile, tableFile] = files as [string, string, string];
+  const names = ["results.json", "report.html", "table.md", "statistics.md"];
+  const files = names.map((name) => path.join(out, name));
+  const [resultsFile, reportFile, tableFile, statisticsFile] = files as [
+    string,
+    string,
+    string,
+    string,
+  ];
   const table = tableOf(run, data.tasks, results);
   await writeResults(resultsFile, results);
   await writeReport(results, reportFile, titlesOf(run, data.tasks));
   await writeFileWhole(tableFile, `${table}\n`);
+  const statistics = statisticsTables(results, titlesOf(run, data.tasks));
+  await writeFileWhole(statisticsFile, `${statistics.map(toMarkdown).join("\n")}`);
   return { results, table, failures: collected.failures, files };
 }
 
 export function resultsOf(run: Run, data: LoadedData, collected: Collected): Results {
   const { options, backbone, engine, maxLength } = run;
-  const { failures, leftOut } = collected;
+  const { failures, leftOut, taken } = collected;
+  const inputs = collected.answers.flatMap((cell) => cell.inputs);
   return {
     schema: 1,
     command: options.command,
@@ -55,7 +73,40 @@ export function resultsOf(run: Run, data: LoadedData, collected: Collected): Res
     machine: machineOf(engine),
     ...(failures.length > 0 ? { failures } : {}),
     ...(leftOut.length > 0 ? { leftOut } : {}),
+    comparisons: comparisonsOf(run, data, collected),
+    matched: matchedFields(collected.rows),
+    ...(inputs.length > 0 ? { inputs } : {}),
+    ...(taken.length > 0 ? { taken } : {}),
   };
+}
+
+/** Every pair of methods whose answers are at hand, per task, seed, split and operating point. */
+function comparisonsOf(
+  { options, chosen }: Run,
+  { tasks }: LoadedData,
+  { answers }: Collected,
+): Comparison[] {
+  const order = chosen.methods.map(({ name }) => name);
+  const found: Comparison[] = [];
+  for (const { task } of tasks)
+    for (const seed of options.seeds) {
+      const cells = answers
+        .filter((cell) => cell.task === task.name && cell.seed === seed)
+        .sort((a, b) => order.indexOf(a.method) - order.indexOf(b.method));
+      for (const split of new Set(cells.flatMap((cell) => cell.splits.map((one) => one.split))))
+        for (const operatingPoint of ["no-loss", "one-percent"] as const) {
+          const known = cells.flatMap(({ method, splits }) => {
+            const own = splits.find((one) => one.split === split);
+            const point = own?.points[operatingPoint];
+            return own && point ? [{ method, labels: own.labels, ...point }] : [];
+          });
+          const labels = known[0]?.labels;
+          if (!labels) continue;
+          const where = { task: task.name, split, seed, operatingPoint, metric: task.metric };
+          found.push(...compareAll(known, { ...where, labels }));
+        }
+    }
+  return found;
 }
 
 function maskFolder({ data }: GlueOptions): string {

@@ -1,23 +1,33 @@
-/** @file Where a run leaves its work: a description of the run, trainings, finished cells. */
+/** @file Where a run leaves its work: a description of the run, trainings, finished cells, answers row by row. */
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import path from "node:path";
 import { BenchError } from "../errors.js";
-import { type ResultRow, type Results, validateResults, writeFileWhole } from "../results.js";
+import { writeFileWhole } from "../results.js";
+import { type CellAnswers, formatAnswers, parseAnswers } from "./answers.js";
+import {
+  type CellFolder,
+  type CellIdentity,
+  type CellName,
+  cellFile,
+  openCells,
+  readJson,
+  show,
+} from "./cells.js";
 
 /** What must be equal for a run to be gone on with; tasks, methods and seeds may be added. */
 export type RunSettings = Readonly<Record<string, string | number | null>>;
 
-/** A cell of the table: one method on one task with one seed. */
-export interface CellName {
-  readonly task: string;
-  readonly method: string;
-  readonly seed: number;
+/** What cells answered row by row. */
+export interface AnswersFolder {
+  /** `undefined` when there are none, or when they belong to another cell of that name. */
+  read(name: CellName, identity: CellIdentity): CellAnswers | undefined;
+  write(name: CellName, identity: CellIdentity, answers: CellAnswers): Promise<void>;
 }
 
 export interface RunFolder {
-  /** The rows of a finished cell; one that was made from other data or options is refused. */
-  readCell(name: CellName, identity: string): readonly ResultRow[] | undefined;
-  writeCell(name: CellName, identity: string, rows: readonly ResultRow[]): Promise<void>;
+  readonly cells: CellFolder;
+  readonly answers: AnswersFolder;
 }
 
 const RUN_FILE = "run.json";
@@ -54,42 +64,27 @@ export async function openRunFolder(
   } else if (resume) log(`There is no run in ${out} yet; starting one.`);
   // Says early when the folder can't be written to.
   await writeFileWhole(file, `${JSON.stringify({ schema: 1, settings }, null, 2)}\n`);
-  return cellsIn(path.join(out, "cells"));
+  return {
+    cells: openCells(path.join(out, "cells")),
+    answers: answersIn(path.join(out, "answers")),
+  };
 }
 
-function cellsIn(folder: string): RunFolder {
-  const fileOf = ({ task, method, seed }: CellName) =>
-    path.join(folder, `${task}.${method}.${seed}.json`);
+function answersIn(folder: string): AnswersFolder {
+  const fileOf = (name: CellName) => path.join(folder, `${cellFile(name)}.json`);
   return {
-    readCell(name, identity) {
+    read(name, identity) {
       const file = fileOf(name);
       if (!existsSync(file)) return undefined;
-      const cell = readJson(file, "Delete it; its cell will run again.");
-      if (cell.identity !== identity)
-        throw new BenchError(
-          "RUN_MISMATCH",
-          file,
-          "belongs to a run with other data, backbone or options. Resume with the same command, or choose another --out.",
-        );
-      const results = { schema: 1, command: "", preset: "", backbone: null, rows: cell.rows };
-      return validateResults({ ...results, data: { source: "embedded" } }, file).rows;
+      return parseAnswers(readFileSync(file, "utf8"), file, digestOf(identity));
     },
-    writeCell: (name, identity, rows) =>
-      writeFileWhole(fileOf(name), `${JSON.stringify({ identity, rows })}\n`),
+    write: (name, identity, answers) =>
+      writeFileWhole(fileOf(name), formatAnswers(digestOf(identity), answers)),
   };
 }
 
-/** @throws BenchError `BAD_RESULTS` when rows are not what `results.json` may hold */
-export function checkRows(rows: readonly ResultRow[], who: string): void {
-  const results: Results = {
-    schema: 1,
-    command: "",
-    preset: "",
-    backbone: null,
-    data: { source: "embedded" },
-    rows,
-  };
-  validateResults(results, who);
+function digestOf(identity: CellIdentity): string {
+  return createHash("sha256").update(JSON.stringify(identity)).digest("hex").slice(0, 16);
 }
 
 function assertSameSettings(file: string, settings: RunSettings): void {
@@ -104,25 +99,6 @@ function assertSameSettings(file: string, settings: RunSettings): void {
     file,
     `the run in this folder was made with ${shown.join("; ")}. Resume with the same options, or choose another --out.`,
   );
-}
-
-function show(value: string | number | null | undefined): string {
-  return value === null || value === undefined ? "unset" : String(value);
-}
-
-function readJson(file: string, advice: string): Readonly<Record<string, unknown>> {
-  try {
-    const json: unknown = JSON.parse(readFileSync(file, "utf8"));
-    if (typeof json === "object" && json !== null) return json as Record<string, unknown>;
-    throw new Error("expected an object");
-  } catch (cause) {
-    throw new BenchError(
-      "BAD_RESULTS",
-      file,
-      `is damaged (${(cause as Error).message}). ${advice}`,
-      { cause },
-    );
-  }
 }
 
 function freeName(wanted: string): string {

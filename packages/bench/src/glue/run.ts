@@ -2,6 +2,7 @@
 import { createEngine } from "@cee/engine";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
+import { CELL_VERSION, openCells } from "./cells.js";
 import { type ChosenMethods, chooseMethods } from "./choose-methods.js";
 import { measureRow, stepsOf } from "./estimate.js";
 import { type LoadedData, loadTasks } from "./load.js";
@@ -11,7 +12,7 @@ import { createProgressLine, duration, type ProgressLine } from "./progress.js";
 import { openRunFolder, type RunSettings } from "./run-folder.js";
 import { checkStop } from "./stop.js";
 import {
-  type Collected,
+  emptyCollection,
   type PreparedRun,
   prepareRun,
   type Run,
@@ -56,6 +57,7 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
     engine,
     progress,
     signal,
+    cells: options.cells === undefined ? undefined : openCells(options.cells),
   };
   try {
     progress.print(`Runtime: ${engine.description}`);
@@ -71,7 +73,7 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
 
 async function runAll(run: Run, data: LoadedData): Promise<GlueOutcome> {
   const { options, progress, signal } = run;
-  const collected: Collected = { rows: [], failures: [], leftOut: [] };
+  const collected = emptyCollection();
   const pairs = data.tasks.flatMap((task) => options.seeds.map((seed) => ({ task, seed })));
   let next: PreparedRun | undefined;
   try {
@@ -117,6 +119,7 @@ function sizeOf(task: LoadedTask): number {
 function settingsOf({ options, backbone, maxLength }: Run, { source }: LoadedData): RunSettings {
   const { preset, epochs, limit, devLimit } = options;
   return {
+    version: CELL_VERSION,
     data: source,
     backbone,
     preset,
@@ -175,7 +178,7 @@ async function dryRun(run: Run, data: LoadedData): Promise<GlueOutcome> {
     "",
     `Predicted training time: ${duration(total * seeds)} (${seeds} seed${seeds === 1 ? "" : "s"}), from a step measured just now; recording and timing come on top. Nothing was written.`,
   );
-  const nothing: Collected = { rows: [], failures: [], leftOut: [] };
+  const nothing = emptyCollection();
   return {
     results: resultsOf(run, data, nothing),
     table: lines.join("\n"),

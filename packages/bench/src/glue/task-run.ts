@@ -1,5 +1,6 @@
 /** @file One task with one seed: all methods in turn, each cell on disk before the next one starts. */
 import { createHash } from "node:crypto";
+import path from "node:path";
 import type { ExitEncoder, ModelPlan, TrainingRow } from "@cee/backbone";
 import type { Engine } from "@cee/engine";
 import type { DataRow, LoadedTask } from "../data/task.js";
@@ -8,15 +9,18 @@ import { full } from "../methods/full.js";
 import type { CurvePoint, Method, Workbench } from "../methods/method.js";
 import { createWorkbench, type OpenWorkbench } from "../methods/workbench.js";
 import type { Failure, LeftOut, ResultRow } from "../results.js";
+import type { CellAnswers } from "./answers.js";
 import { prepareBackbone } from "./backbone.js";
+import { type CellFolder, type CellIdentity, type CellName, validateRows } from "./cells.js";
 import type { ChosenMethods } from "./choose-methods.js";
 import { type PlannedTraining, planTrainings, rowsOf, stepsOf } from "./estimate.js";
-import { evaluate } from "./evaluate.js";
+import { type Evaluation, evaluate } from "./evaluate.js";
 import type { GlueOptions } from "./options.js";
 import { prepareRows } from "./prepare.js";
 import type { ProgressLine } from "./progress.js";
-import { checkRows, type RunFolder } from "./run-folder.js";
+import type { RunFolder } from "./run-folder.js";
 import { checkStop, isStop } from "./stop.js";
+import { machineOf, versionsOf } from "./versions.js";
 
 /** What all tasks of a run share. */
 export interface Run {
@@ -27,6 +31,8 @@ export interface Run {
   readonly engine: Engine;
   readonly progress: ProgressLine;
   readonly signal: AbortSignal | undefined;
+  /** Finished cells that are kept beyond the run folder. */
+  readonly cells: CellFolder | undefined;
 }
 
 /** What the cells of a run add up to. */
@@ -34,6 +40,17 @@ export interface Collected {
   readonly rows: ResultRow[];
   readonly failures: Failure[];
   readonly leftOut: LeftOut[];
+  /** Row by row, of the cells whose answers the run folder holds. */
+  readonly answers: AnsweredCell[];
+  /** Names of the cells that `--cells` had. */
+  readonly taken: CellName[];
+}
+
+export interface AnsweredCell extends CellName, CellAnswers {}
+
+/** Nothing yet. */
+export function emptyCollection(): Collected {
+  return { rows: [], failures: [], leftOut: [], answers: [], taken: [] };
 }
 
 /** A split that is reported, and what evaluates on it. */
@@ -51,8 +68,8 @@ export interface PreparedRun {
   readonly model: ModelPlan;
   readonly bench: OpenWorkbench;
   readonly splits: readonly Split[];
-  /** Of data, backbone and options. */
-  readonly identity: string;
+  /** Digests of the rows as tokens and of the weights before training. */
+  readonly identity: { readonly data: string; readonly weights: string };
   readonly trainings: readonly PlannedTraining[];
   dispose(): Promise<void>;
 }
@@ -78,13 +95,11 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
       `${name}: ${Math.round(rows.truncated * 100)} % of the dev rows were cut to ${limit} tokens.`,
     );
   const model = { config: encoder.config, shape: encoder.shape, head: encoder.head };
-  const identity = digest([
-    encoder.config,
-    weightsDigest(encoder),
-    options.preset,
-    options.epochs ?? null,
-    rowsDigest([rows.train, rows.validation, rows.dev, rows.devMismatched ?? []]),
-  ]);
+  const identity = {
+    data: rowsDigest([rows.train, rows.validation, rows.dev, rows.devMismatched ?? []]),
+    weights: digest([encoder.config, weightsDigest(encoder)]),
+  };
+  const trainedOn = digest([identity, options.preset, options.epochs ?? null]);
   const unitsByPhase = new Map<string, number>();
   const open = (dev: readonly TrainingRow[]) =>
     createWorkbench({
@@ -98,7 +113,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
       train: rows.train,
       validation: rows.validation,
       dev,
-      identity: { data: identity },
+      identity: { data: trainedOn },
       out: options.out,
       progress,
       ...(signal === undefined ? {} : { signal }),
@@ -173,20 +188,38 @@ export async function runTask(
       collected.leftOut.push({ ...name, reason });
       continue;
     }
-    const identity = cellIdentity(prepared, method, chosen);
-    const cell = options.resume ? folder.readCell(name, identity) : undefined;
+    const identity = cellIdentity(run, prepared, method);
+    const own = options.resume ? folder.cells.read(name, identity) : undefined;
+    const cell = own ?? run.cells?.read(name, identity);
     try {
-      if (cell) collected.rows.push(...cell);
-      else {
+      if (cell) {
+        collected.rows.push(...cell);
+        const answers = options.resume ? folder.answers.read(name, identity) : undefined;
+        if (answers) collected.answers.push({ ...name, ...answers });
+        if (!own) {
+          collected.taken.push(name);
+          progress.print(
+            `${name.task} · ${name.method} · seed ${seed}: taken from ${run.cells?.folder}`,
+          );
+        }
+      } else {
         // Nothing can be measured against a full-depth model that did not train.
         if (fullFailed !== undefined)
           throw new BenchError("TRAINING_FAILED", full.name, `failed before (${fullFailed}).`);
-        const rows: ResultRow[] = [];
+        const found: Evaluation[] = [];
         for (const split of prepared.splits)
-          rows.push(...(await runCell(run, prepared, method, split, references)));
-        checkRows(rows, `${name.task} ${name.method}`);
-        await folder.writeCell(name, identity, rows);
+          found.push(await runCell(run, prepared, method, split, references));
+        const rows = found.flatMap((evaluation) => evaluation.rows);
+        validateRows(rows, `${name.task} ${name.method}`);
+        const answers = {
+          splits: found.map((evaluation) => evaluation.answers),
+          inputs: found.flatMap(({ inputs }) => inputs),
+        };
+        await folder.answers.write(name, identity, answers);
+        await folder.cells.write(name, identity, rows);
+        await run.cells?.write(name, identity, rows, provenanceOf(run));
         collected.rows.push(...rows);
+        collected.answers.push({ ...name, ...answers });
       }
     } catch (cause) {
       if (isStop(cause) || endsRun(cause)) throw cause;
@@ -203,12 +236,12 @@ export async function runTask(
 }
 
 async function runCell(
-  { progress, signal }: Run,
+  { options, progress, signal }: Run,
   { task, seed, bench, encoder }: PreparedRun,
   method: Method,
   split: Split,
   references: Map<Split, CurvePoint>,
-): Promise<ResultRow[]> {
+): Promise<Evaluation> {
   let reference = references.get(split);
   if (!reference) {
     reference = (await full.run(split.bench))[0] as CurvePoint;
@@ -231,17 +264,31 @@ async function runCell(
     padId: encoder.config.padTokenId,
     full: reference,
     points,
+    strips: split.name === "dev" && seed === options.seeds[0],
     signal,
   });
 }
 
 /** A cell is done again when its data, its trainings or the code of its strategy changed. */
 function cellIdentity(
+  { options, backbone, maxLength, chosen }: Run,
   { identity, bench }: PreparedRun,
   method: Method,
-  { sources }: ChosenMethods,
-): string {
-  return digest([identity, method.name, identities(method, bench), sources[method.name] ?? null]);
+): CellIdentity {
+  return {
+    ...identity,
+    // A folder by its own name: where it lies changes nothing, and its weights are in here too.
+    backbone: backbone.startsWith("fresh:") ? backbone : path.basename(backbone),
+    preset: options.preset,
+    epochs: options.epochs ?? null,
+    "max-length": maxLength,
+    trainings: digest(identities(method, bench)),
+    strategy: chosen.sources[method.name] ?? null,
+  };
+}
+
+function provenanceOf({ options, engine }: Run) {
+  return { command: options.command, versions: versionsOf(engine), machine: machineOf(engine) };
 }
 
 function identities(method: Method, bench: Workbench): unknown {
@@ -262,8 +309,8 @@ function endsRun(cause: unknown): boolean {
 
 function weightsDigest({ params }: ExitEncoder): string {
   const hash = createHash("sha256");
-  for (const [path, { shape, data }] of Object.entries(params)) {
-    hash.update(`${path} ${shape.join("x")}\n`);
+  for (const [name, { shape, data }] of Object.entries(params)) {
+    hash.update(`${name} ${shape.join("x")}\n`);
     hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
   return hash.digest("hex").slice(0, 16);

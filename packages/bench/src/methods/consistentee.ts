@@ -65,6 +65,7 @@ export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOp
           exitLayers,
           predictions,
           nonFinite,
+          trace: { record, strategy },
           open: () => bench.open(trained, strategy),
         });
       }

@@ -77,6 +77,8 @@ export interface CurvePoint {
   readonly predictions: Float32Array;
   /** Observations that were not finite. */
   readonly nonFinite: number;
+  /** What the point was replayed from, where there is such a thing: for looking at single rows, layer by layer. */
+  readonly trace?: { readonly record: ExitRecord; readonly strategy: ExitStrategy };
   open(): Promise<TimedModel>;
 }
 

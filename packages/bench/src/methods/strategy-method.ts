@@ -89,6 +89,7 @@ export function strategyMethod(
           exitLayers,
           predictions,
           nonFinite,
+          trace: { record, strategy: configured },
           open: () => bench.open(trained, configured),
         };
       });
