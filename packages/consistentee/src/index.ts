@@ -2,11 +2,13 @@
 export { consistentEE } from "./consistent-ee.js";
 export {
   type ClassifyOptions,
+  type DisposeOptions,
   EarlyExitModel,
   type FromPretrainedOptions,
   type ModelOptions,
 } from "./early-exit-model.js";
 export { ConsistentEEError, type ConsistentEEErrorCode } from "./errors.js";
+export type { HeldOutRow } from "./held-out.js";
 export { exitLosses, rowLosses, weightedExitLoss } from "./losses.js";
 export {
   type MemorizedLayerOptions,
@@ -15,6 +17,26 @@ export {
   memorizedLayers,
 } from "./memorized-layer.js";
 export { type EarlyExitParts, type LoadPartsOptions, saveEarlyExitModel } from "./model-folder.js";
+export type {
+  AuditEvent,
+  AuditReport,
+  DriftReport,
+  FallbackEvent,
+  RequestEvent,
+  ServingObserver,
+} from "./monitor/events.js";
+export type {
+  AuditOptions,
+  DriftOptions,
+  FallbackOptions,
+  Health,
+  MonitorOptions,
+} from "./monitor/monitor.js";
+export {
+  type MeterLike,
+  type OpenTelemetryOptions,
+  openTelemetry,
+} from "./monitor/open-telemetry.js";
 export {
   type Baseline,
   type Draws,
@@ -25,6 +47,7 @@ export {
   sampledExits,
   sampledObjective,
 } from "./objective.js";
+export type { LatencyPrediction, OperatingPoint, RiskGuarantee } from "./operating-point.js";
 export {
   type ConsistentEEInput,
   type ConsistentEEOptions,
@@ -49,3 +72,9 @@ export {
   rewards,
   rowRewards,
 } from "./reward.js";
+export type {
+  SelectByLatencyOptions,
+  SelectByRiskOptions,
+  SelectThresholdOptions,
+} from "./select-threshold.js";
+export type { RunnerOptions } from "./serve/open-runner.js";

@@ -28,6 +28,13 @@ import {
 } from "@cee/exit-policies";
 import { consistentEE } from "./consistent-ee.js";
 import { ConsistentEEError } from "./errors.js";
+import {
+  isFor,
+  OPERATING_POINT_FILE,
+  type OperatingPoint,
+  readOperatingPoint,
+  writeOperatingPoint,
+} from "./operating-point.js";
 
 const STRATEGY_FILES = ["exit-strategy.safetensors", "exit-strategy.json"] as const;
 const STRATEGY_CONFIG = STRATEGY_FILES[1];
@@ -52,7 +59,13 @@ export interface EarlyExitParts {
   readonly reports?: readonly Pick<PhaseReport, "phase">[];
   /** What the training started from. @default 0 */
   readonly seed?: number;
+  /** What `selectThreshold` chose for this strategy, with its guarantee. @default none */
+  readonly operatingPoint?: OperatingPoint | undefined;
 }
+
+/** With every default filled in. */
+export type CompleteParts = Required<Omit<EarlyExitParts, "operatingPoint">> &
+  Pick<EarlyExitParts, "operatingPoint">;
 
 export interface LoadPartsOptions {
   /**
@@ -82,6 +95,7 @@ export async function saveEarlyExitModel(parts: EarlyExitParts, folder: string):
     // While files change places the folder has no strategy: one of other weights would decide without any sign of it.
     const hadStrategy = await exists(config);
     if (hadStrategy) await rename(config, aside);
+    await rm(join(folder, OPERATING_POINT_FILE), { force: true });
     try {
       await saveExitEncoder(complete.encoder, folder);
     } catch (error) {
@@ -89,6 +103,11 @@ export async function saveEarlyExitModel(parts: EarlyExitParts, folder: string):
       throw error;
     }
     for (const name of STRATEGY_FILES) await rename(join(stage, name), join(folder, name));
+    if (complete.operatingPoint)
+      await writeOperatingPoint(folder, complete.operatingPoint, [
+        EXITS_DESCRIPTION,
+        STRATEGY_CONFIG,
+      ]);
   } finally {
     await rm(stage, { recursive: true, force: true });
   }
@@ -98,7 +117,7 @@ export async function saveEarlyExitModel(parts: EarlyExitParts, folder: string):
 export async function loadParts(
   folderOrId: string,
   { strategy, moreStrategies = [], hub }: LoadPartsOptions,
-): Promise<Required<EarlyExitParts>> {
+): Promise<CompleteParts> {
   const folder = await resolveModel(folderOrId, hub);
   if (!(await exists(join(folder, EXITS_DESCRIPTION))))
     throw new ConsistentEEError(
@@ -127,9 +146,16 @@ export async function loadParts(
     );
   if (saved) refuseOtherModel(folderOrId, saved, encoder);
   const isSaved = saved !== undefined && (!wanted || wanted.name === saved.strategy.name);
+  const chosen = wanted ?? (saved as TrainedStrategy).strategy;
+  // The folder of a strategy in `strategy/` was put together by hand: nothing was selected for it.
+  const point =
+    at === folder && !wanted
+      ? await readOperatingPoint(folder, [EXITS_DESCRIPTION, STRATEGY_CONFIG])
+      : undefined;
   return completeParts({
     encoder,
-    strategy: wanted ?? (saved as TrainedStrategy).strategy,
+    strategy: chosen,
+    operatingPoint: point,
     params: isSaved ? saved.params : {},
     reports: isSaved ? saved.phasesCompleted.map((phase) => ({ phase })) : [],
     seed: isSaved ? saved.seed : 0,
@@ -137,13 +163,20 @@ export async function loadParts(
 }
 
 /** Fills in defaults. @throws ExitStrategyError `NOT_TRAINED`, `TASK_UNSUPPORTED`, `API_MISMATCH` */
-export function completeParts(parts: EarlyExitParts): Required<EarlyExitParts> {
+export function completeParts(parts: EarlyExitParts): CompleteParts {
   const { encoder, strategy, reports = [], seed = 0 } = parts;
   const trained = { heads: encoder.trainedHeads, strategy: reports.length > 0 };
   checkHost(strategy, encoder.shape, { trained });
   const params = parts.params ?? ownParams(encoder.params);
   checkParams({ encoder, strategy, params, seed });
-  return { encoder, strategy, params, reports, seed };
+  const { operatingPoint } = parts;
+  if (operatingPoint && !isFor(operatingPoint, strategy))
+    throw new ConsistentEEError(
+      "MODEL_MISMATCH",
+      strategy.name,
+      `its options must be those that its operating point was chosen for, ${JSON.stringify(operatingPoint.strategy)}, got ${JSON.stringify(strategy.options)}. Select again, or drop the operating point.`,
+    );
+  return { encoder, strategy, params, reports, seed, operatingPoint };
 }
 
 function ownParams(params: HostParams): HostParams {
@@ -161,7 +194,7 @@ function checkParams({
   strategy,
   params,
   seed,
-}: Pick<Required<EarlyExitParts>, "encoder" | "strategy" | "params" | "seed">): void {
+}: Pick<CompleteParts, "encoder" | "strategy" | "params" | "seed">): void {
   const { definition, options, name: who } = strategy;
   const expected: HostParams = definition.params?.(encoder.shape, options, seed) ?? {};
   for (const name of new Set([...Object.keys(expected), ...Object.keys(params)])) {
@@ -187,7 +220,7 @@ function refuseOtherModel(who: string, { modelShape }: TrainedStrategy, { shape 
       );
 }
 
-function trainedStrategyOf(parts: Required<EarlyExitParts>): TrainedStrategy {
+function trainedStrategyOf(parts: CompleteParts): TrainedStrategy {
   const { encoder, strategy, params, reports, seed } = parts;
   return {
     strategy,

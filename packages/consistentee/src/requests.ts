@@ -1,6 +1,6 @@
 /** @file From a caller's texts to token rows that a model can take, and back to answers. C = classes. */
 import type { ExitEncoder, TextInput, TextTokenizer } from "@cee/backbone";
-import type { Classification } from "@cee/exit-policies";
+import type { RowAnswer } from "@cee/exit-policies";
 import { ConsistentEEError } from "./errors.js";
 
 /** Two texts that are read together, as in entailment. */
@@ -23,7 +23,7 @@ export interface Prediction {
   readonly exitLayer: number;
   /** Layers of the whole model. */
   readonly layers: number;
-  /** From the start of the request's batch, tokenising included, until the batch was answered. */
+  /** From the call until the answer: tokenising, waiting for the device and the layers. */
   readonly milliseconds: number;
   /** Whether the text was longer than the model's positions and lost tokens at its end. */
   readonly truncated: boolean;
@@ -71,28 +71,26 @@ export function refuseMixture(isPair: boolean, first: boolean, who: string): voi
     );
 }
 
-/** The answer for one row of a batch. @throws ConsistentEEError `NOT_FINITE` */
+/** The answer for one row. @throws ConsistentEEError `NOT_FINITE` */
 export function toPrediction(
   { shape, labels }: Pick<ExitEncoder, "shape" | "labels">,
-  { logits, predictions, exitLayers }: Classification,
-  row: number,
+  { layer, logits, prediction }: RowAnswer,
   about: Pick<Prediction, "milliseconds" | "truncated">,
 ): Prediction {
-  const { classes, depth, task } = shape;
-  const own = logits.subarray(row * classes, (row + 1) * classes);
-  if (!own.every(Number.isFinite))
+  const { depth, task } = shape;
+  if (!logits.every(Number.isFinite))
     throw new ConsistentEEError(
       "NOT_FINITE",
-      `layer ${exitLayers[row]}`,
-      `its answer must be finite numbers, got ${[...own].join(", ")}. The model's weights are damaged or it was trained into divergence; load another.`,
+      `layer ${layer}`,
+      `its answer must be finite numbers, got ${[...logits].join(", ")}. The model's weights are damaged or it was trained into divergence; load another.`,
     );
-  const probabilities = task === "regression" ? [] : softmax(own);
-  const winner = task === "regression" ? 0 : (predictions[row] as number);
+  const probabilities = task === "regression" ? [] : softmax(logits);
+  const winner = task === "regression" ? 0 : prediction;
   return {
     label: labels?.[winner] ?? `LABEL_${winner}`,
-    score: task === "regression" ? (own[0] as number) : (probabilities[winner] as number),
+    score: task === "regression" ? (logits[0] as number) : (probabilities[winner] as number),
     probabilities,
-    exitLayer: exitLayers[row] as number,
+    exitLayer: layer,
     layers: depth,
     ...about,
   };

@@ -34,11 +34,18 @@ export interface RowHooks {
   isAbandoned?(row: number): boolean;
   /** Told as soon as a row has its answer, before later layers run on the others. */
   onExit?(row: number, answer: RowAnswer): void;
-  /** Asked when a row leaves early: whether it runs on to full depth all the same, for comparison. */
-  runsOn?(row: number): boolean;
-  /** Told what full depth says of a row that ran on. */
+  /** Asked when the strategy lets a row go before its budget is spent, with what it would be answered. @default "leave" */
+  onVerdict?(row: number, answer: RowAnswer): ExitChoice;
+  /** Told what full depth says of a row that left and was to be compared. */
   onFullDepth?(row: number, answer: RowAnswer): void;
 }
+
+/**
+ * - `leave`: the row is answered and costs nothing more.
+ * - `compare`: it is answered, and runs on to full depth for comparison.
+ * - `hold`: it is answered only where its budget is spent; the strategy is not asked about it again.
+ */
+export type ExitChoice = "leave" | "compare" | "hold";
 
 export interface ClassifyOptions extends HostOptions {
   /**
@@ -101,8 +108,9 @@ async function run(
   const budgets = Array.from({ length: rows }, (_, row) =>
     Math.min(hooks.maxLayer?.(row) ?? last, last),
   );
-  // Rows that later layers run on: undecided ones, and those that run on for comparison.
+  // Rows that later layers run on: unanswered ones, and those that run on for comparison.
   const running = new Set(pass.liveRows);
+  const held = new Set<number>();
   let rowLayers = 0;
   let nonFinite = 0;
   for (let layer = 1; layer <= depth; layer += 1) {
@@ -133,23 +141,29 @@ async function run(
         allFinite(observed, index * width, width) &&
         allFinite(output.logits, index * classes, classes);
       if (!isSound) nonFinite += 1;
-      let hasExited = layer === budgets[row];
-      if (!hasExited && isSound) {
+      const isSpent = layer === budgets[row];
+      let choice: ExitChoice = "leave";
+      if (!isSpent) {
+        if (!isSound || held.has(row)) continue;
         const verdict = decideRow(
           strategy,
           observed.slice(index * width, (index + 1) * width),
           states[row],
           contexts[layer - 1] as DecideContext<ExitStrategy["options"]>,
         );
-        hasExited = verdict.exit;
         states[row] = verdict.state;
+        if (!verdict.exit) continue;
+        choice = hooks.onVerdict?.(row, answerOf(index)) ?? "leave";
+        if (choice === "hold") {
+          held.add(row);
+          continue;
+        }
       }
-      if (!hasExited) continue;
       exitLayers[row] = layer;
       const answer = answerOf(index);
       logits.set(answer.logits, row * classes);
       predictions[row] = answer.prediction;
-      if (layer === depth || !hooks.runsOn?.(row)) running.delete(row);
+      if (choice === "leave") running.delete(row);
       hooks.onExit?.(row, answer);
     }
   }

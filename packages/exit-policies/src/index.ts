@@ -30,6 +30,7 @@ export {
   type Classification,
   type ClassifyOptions,
   classify,
+  type ExitChoice,
   type RowAnswer,
   type RowHooks,
 } from "./classify.js";

@@ -68,9 +68,9 @@ describe("rows of a batch", () => {
     const full = new Map<number, RowAnswer>();
     const asked: number[] = [];
     const made = await run({
-      runsOn: (row) => {
+      onVerdict: (row) => {
         asked.push(row);
-        return row % 2 === 0;
+        return row % 2 === 0 ? "compare" : "leave";
       },
       onFullDepth: (row, answer) => full.set(row, answer),
     });
@@ -86,5 +86,27 @@ describe("rows of a batch", () => {
     // Rows that run on cost their layers, the others don't.
     const cost = ROWS.map((row) => (full.has(row) ? DEPTH : (plain.exitLayers[row] as number)));
     expect(made.rowLayers).toBe(cost.reduce((a, b) => a + b));
+  });
+
+  it("may be held until their budget is spent, while the caller learns where they would have left", async () => {
+    const plain = await run();
+    const wouldLeave = new Map<number, number>();
+    const budget = (row: number) => (row % 5 === 0 ? 6 : DEPTH);
+    const made = await run({
+      maxLayer: budget,
+      onVerdict: (row, { layer }) => {
+        expect(wouldLeave.has(row)).toBe(false);
+        wouldLeave.set(row, layer);
+        return "hold";
+      },
+    });
+    expect([...made.exitLayers]).toEqual(ROWS.map(budget));
+    for (const row of ROWS) {
+      const layer = plain.exitLayers[row] as number;
+      expect(wouldLeave.get(row)).toBe(layer < budget(row) ? layer : undefined);
+      expect([...made.logits.subarray(2 * row, 2 * row + 2)]).toEqual(
+        fixture[row]?.[budget(row) - 1],
+      );
+    }
   });
 });
