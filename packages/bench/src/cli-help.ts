@@ -52,6 +52,8 @@ How to train:
 Where it goes:
   --out <folder>           (default: runs/<name>); a run that is there is moved aside, never deleted
   --name <name>            runs/<name> (default: embedded, glue or glue-hub)
+  --cells <folder>         keeps every finished cell (a method on a task with a seed) as a small file there as well, and takes
+                           cells that are there and made from the same data and options as done, in any run
   --resume                 goes on with the run in that folder: finished cells and trainings are not repeated
   --dry-run                lists every training with its predicted time, and stops
 
