@@ -1,5 +1,13 @@
 /** @file Public entry of `@cee/baselines`. */
 export { berxit } from "./berxit.js";
+export { answerAt, answersAt, type OracleOptions, oracleExitLayers } from "./controls/oracle.js";
+export {
+  evenShares,
+  type RandomExitOptions,
+  randomExitLayers,
+  shuffledExitLayers,
+} from "./controls/random-exits.js";
+export { truncatedPaths, truncatedPlan } from "./controls/truncated.js";
 export { deebert } from "./deebert.js";
 export { pabee } from "./pabee.js";
 export { pceeBert } from "./pcee-bert.js";

@@ -56,10 +56,29 @@ export async function train(engine: Engine, { strategy, head, regression, phases
     dev: [],
     seed: 3,
   });
-  const changed = Object.keys(before).filter(
-    (path) => String(before[path]?.data) !== String(result.params[path]?.data),
+  return { model, before, changed: changedPaths(before, result.params), ...result };
+}
+
+/** Runs a plan of no strategy on a tiny encoder. */
+export async function trainPlan(engine: Engine, plan: (shape: ModelShape) => PhasePlan) {
+  const model = tinyBert({ depth: DEPTH, hidden: HIDDEN });
+  const before: HostParams = model.params;
+  const result: FitResult = await fit({
+    engine,
+    model,
+    params: before,
+    plan: () => plan(model.shape),
+    train: inventRows(),
+    dev: [],
+    seed: 3,
+  });
+  return { model, before, changed: changedPaths(before, result.params), ...result };
+}
+
+function changedPaths(before: HostParams, after: HostParams): string[] {
+  return Object.keys(before).filter(
+    (path) => String(before[path]?.data) !== String(after[path]?.data),
   );
-  return { model, before, changed, ...result };
 }
 
 /** Paths that training moves: of a key's bias nothing depends, since it shifts all scores of a query alike. */

@@ -42,6 +42,8 @@ export interface ResultRow {
   readonly savedRuntime: number | null;
   /** Rows that left at layer 1, …, at layer L. */
   readonly exitHistogram: readonly number[] | null;
+  /** Mean operations per row as a share of full depth's, by the method's cost model; where a method has no exit layer. */
+  readonly cost?: number;
   readonly n: number;
   /** Further scores by metric name. */
   readonly scores?: Readonly<Record<string, number>>;
@@ -493,6 +495,7 @@ const rowFields: readonly Field[] = [
   ["speedup", orNull(isNumber), "null or a number"],
   ["savedRuntime", orNull(isNumber), "null or a number"],
   ["exitHistogram", orNull(isCounts), "null or a list of counts"],
+  ["cost", orMissing((value) => isNumber(value) && (value as number) >= 0), "a number from 0"],
   ["n", isCount, "a whole number"],
   [
     "scores",

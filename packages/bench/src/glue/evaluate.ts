@@ -79,6 +79,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     knob: point.knob,
     options: point.options,
     ...layerFields(point.exitLayers, depth),
+    ...(point.cost === undefined ? {} : { cost: point.cost }),
     savedRuntime,
     n: dev.length,
     scores: Object.fromEntries(

@@ -3,8 +3,8 @@
  *
  * N = rows of the held-out split.
  */
-import type { FitResult, TokenBatch, TrainingRow } from "@cee/backbone";
-import type { HostParams } from "@cee/engine";
+import type { FitResult, ModelPlan, TokenBatch, TrainingRow } from "@cee/backbone";
+import type { Engine, HostParams } from "@cee/engine";
 import type {
   ExitRecord,
   ExitStrategy,
@@ -41,6 +41,9 @@ export interface Workbench {
   readonly task: Task;
   readonly taskName: string;
   readonly shape: ModelShape;
+  /** For methods that run a model their own way. */
+  readonly engine: Engine;
+  readonly model: ModelPlan;
   readonly seed: number;
   readonly preset: "small" | "paper";
   /** Epochs of the shared training on all exits, instead of the preset's. */
@@ -54,7 +57,7 @@ export interface Workbench {
   record(
     trained: Trained,
     strategy: ExitStrategy,
-    split?: "dev" | "validation",
+    split?: "dev" | "validation" | "train",
   ): Promise<ExitRecord>;
   /** Full depth in one graph, without exits: the time to compare with. */
   openFull(trained: Trained): Promise<TimedModel>;
@@ -73,6 +76,8 @@ export interface CurvePoint {
   readonly options: Readonly<Record<string, unknown>>;
   /** Layer at which each row stopped, shape `[N]`; `null` for a method without exit layers. */
   readonly exitLayers: Int32Array | null;
+  /** Mean operations per row as a share of full depth's, worked out and not measured; needed where `exitLayers` is null. */
+  readonly cost?: number;
   /** Class index or value per row, shape `[N]`. */
   readonly predictions: Float32Array;
   /** Observations that were not finite. */

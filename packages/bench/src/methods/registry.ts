@@ -3,6 +3,8 @@ import { entropy, patience } from "@cee/exit-policies";
 import { consistentEEMethod } from "./consistentee.js";
 import { full } from "./full.js";
 import type { Method } from "./method.js";
+import { oracle } from "./oracle.js";
+import { randomExit } from "./random-exit.js";
 import { strategyMethod } from "./strategy-method.js";
 
 export const methods: readonly Method[] = [
@@ -15,6 +17,8 @@ export const methods: readonly Method[] = [
     title: "ConsistentEE, vanilla reward",
     reward: "vanilla",
   }),
+  randomExit,
+  oracle,
 ];
 
 export const methodNames: readonly string[] = methods.map((method) => method.name);

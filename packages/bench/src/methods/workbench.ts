@@ -95,6 +95,8 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     task: model.shape.task,
     taskName,
     shape: model.shape,
+    engine,
+    model,
     seed,
     preset: options.preset,
     epochs: options.epochs,
@@ -152,7 +154,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
   const recordSplit = async (
     trained: Trained,
     strategy: ExitStrategy,
-    split: "dev" | "validation",
+    split: "dev" | "validation" | "train",
   ): Promise<ExitRecord> => {
     const observer = toObserver(strategy, strategyParams(trained.params));
     let program = programs.get(strategy.name);
