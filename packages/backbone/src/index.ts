@@ -35,6 +35,7 @@ export {
   saveExitEncoder,
 } from "./encoder-folder.js";
 export { BackboneError, type BackboneErrorCode } from "./errors.js";
+export { readJson, toJsonText, writeAtomically } from "./files.js";
 export { createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";
 export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";

@@ -1,5 +1,31 @@
 /** @file Public entry of `@cee/baselines`. */
 export { berxit } from "./berxit.js";
+export {
+  accepts,
+  type CascadeModel,
+  type CascadeOutcome,
+  type CascadeStage,
+  cascadeCost,
+  decideCascade,
+  loadCascade,
+  openCascade,
+  type SavedCascade,
+  saveCascade,
+  unsupportedRegression as unsupportedCascade,
+} from "./cascade/cascade.js";
+export {
+  type CascadeInput,
+  type CascadeOptions,
+  cascadeOptions,
+  cascadeThresholds,
+} from "./cascade/options.js";
+export {
+  cascadePlan,
+  type Difficulty,
+  difficultyOf,
+  difficultyPlan,
+  marginLoss,
+} from "./cascade/training.js";
 export { answerAt, answersAt, type OracleOptions, oracleExitLayers } from "./controls/oracle.js";
 export {
   evenShares,

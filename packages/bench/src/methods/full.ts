@@ -16,7 +16,7 @@ const lastLayer: PhaseLoss = ({ exits, labels, shape, perRow }) => {
  * The paper fine-tunes the last classifier alone. A small encoder that starts from nothing does not learn that way through
  * twelve post-LN layers, so the small preset takes the last layer of the model trained on all exits: a stronger reference.
  */
-function fullSpec(bench: Workbench): TrainingSpec {
+export function fullSpec(bench: Workbench): TrainingSpec {
   if (bench.preset === "small") return initialiseSpec(bench);
   const { initialise } = consistentEEPresets[bench.preset];
   const phase: TrainingPhase = {

@@ -1,11 +1,13 @@
 /** @file The methods that `bench glue` knows, in the order of its table. */
 import { entropy, patience } from "@cee/exit-policies";
+import { cascade } from "./cascade.js";
 import { consistentEEMethod } from "./consistentee.js";
 import { full } from "./full.js";
 import type { Method } from "./method.js";
 import { oracle } from "./oracle.js";
 import { randomExit } from "./random-exit.js";
 import { strategyMethod } from "./strategy-method.js";
+import { truncated } from "./truncated.js";
 
 export const methods: readonly Method[] = [
   full,
@@ -17,6 +19,8 @@ export const methods: readonly Method[] = [
     title: "ConsistentEE, vanilla reward",
     reward: "vanilla",
   }),
+  cascade,
+  truncated,
   randomExit,
   oracle,
 ];
