@@ -21,7 +21,7 @@ describe("controls and cascade", () => {
     expect(run.failures).toEqual([]);
     printed = run.printed;
     rows = (await readResults(path.join(out, "results.json"))).rows;
-  }, 60_000);
+  }, 240_000);
   afterAll(() => rm(out, { recursive: true }));
 
   const curve = (method: string, task = "sentiment") =>
