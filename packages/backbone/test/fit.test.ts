@@ -295,7 +295,7 @@ describe("fit", () => {
   it("refuses phases and options that cannot run, naming them", async () => {
     const phases: readonly (readonly [Partial<TrainingPhase>, RegExp])[] = [
       [{ trains: ["head.**"] }, /names no parameter/],
-      [{ source: "record" }, /strategy\.\*\* only/],
+      [{ source: "record" }, /strategy\.\*\* and heads\.\*\* only/],
       [{ select: "best" }, /needs score/],
       [{ losses: {} }, /no loss/],
       [{ losses: { a: allExits, b: lastExit } }, /pick\(\) or combine\(\)/],

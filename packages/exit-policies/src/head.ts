@@ -36,6 +36,12 @@ export interface ExitHead {
   readonly name: string;
   /** True when `apply` uses the carry of the layer before. @default false */
   readonly carries?: boolean;
+  /**
+   * True when `apply` looks at `hidden` only through its first token (and through `pooled()`): such heads can be trained
+   * from recorded states, without running the encoder.
+   * @default false
+   */
+  readonly readsFirstToken?: boolean;
   /** Parameters of the head at `layer`, by name; they live under `heads.<layer>.`. */
   params(shape: ModelShape, layer: number, seed: number): HostParams;
   /** Parameters shared by all layers, by name; they live under `heads.shared.`. */

@@ -40,7 +40,8 @@ export interface TrainingPhase {
   readonly trains: readonly string[];
   /**
    * `data` runs the encoder on batches of inputs; `record` reads recorded signals (dropout off) and may train
-   * `strategy.**` only.
+   * `strategy.**`, and `heads.**` where the head reads the first token only: heads that are trained run on the recorded
+   * `hidden`, so that the loss sees what they say at each step.
    * @default "data"
    */
   readonly source?: "data" | "record";

@@ -14,6 +14,7 @@ import type { BackboneHead } from "./registry.js";
 export function createHighway({ pooler }: { readonly pooler: "copy" | "fresh" }): BackboneHead {
   const head: BackboneHead = {
     name: "highway",
+    readsFirstToken: true,
     params: ({ hidden, classes }, layer, seed) => ({
       ...freshLinear(`heads.${layer}`, "pooler", hidden, hidden, seed),
       ...freshLinear(`heads.${layer}`, "classifier", hidden, classes, seed),

@@ -11,6 +11,7 @@ import { freshLinear, headTensor } from "./parameters.js";
 /** One `Linear(H -> C)` per layer on the pooled `[CLS]`; all layers share the backbone's pooler. */
 export const linear: ExitHead = {
   name: "linear",
+  readsFirstToken: true,
   params: ({ hidden, classes }, layer, seed) =>
     freshLinear(`heads.${layer}`, "classifier", hidden, classes, seed),
   apply(params, input) {

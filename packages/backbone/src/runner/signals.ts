@@ -69,6 +69,39 @@ export function applyHead(
   );
 }
 
+/**
+ * Signals of every exit from recorded `[CLS]` states: heads that read nothing else say what they would say after the
+ * encoder. `hidden` is `[B, L, H]`, L = layers.
+ */
+export function signalsOfStates(
+  model: ModelPlan,
+  params: TensorParams,
+  hidden: tf.Tensor3D,
+): readonly Signals[] {
+  const memo = memoise();
+  const [B] = hidden.shape;
+  const stateAt = (layer: number): tf.Tensor3D =>
+    memo(`hidden.${layer}`, () => tf.gather(hidden, tf.tensor1d([layer - 1], "int32"), 1)); // [B, 1, H]
+  const output = (layer: number): ExitHeadOutput =>
+    memo(`head.${layer}`, () =>
+      applyHead(
+        model,
+        params,
+        stateAt(layer),
+        memo("mask", () => tf.ones([B, 1]) as tf.Tensor2D),
+        layer,
+        layer > 1 && model.head.carries ? output(layer - 1).carry : undefined,
+      ),
+    );
+  return Array.from({ length: model.shape.depth }, (_, index) =>
+    signalsOf(
+      () => output(index + 1),
+      () => stateAt(index + 1),
+      memoise(),
+    ),
+  );
+}
+
 /** The signals of one exit from its head's output and its block's. */
 export function signalsOf(
   output: () => ExitHeadOutput,

@@ -39,7 +39,7 @@ import { createBuffers, diverged, type Feed, optimiserStep } from "./optimiser-s
 import { copyParams, selectParams, strategyOf } from "./params.js";
 import { pathMatcher } from "./paths.js";
 import { checkPhase, judge, refuseUntrainable, refuseWithoutRows, sideOf } from "./phase-check.js";
-import { createPhaseProgram } from "./phase-program.js";
+import { createPhaseProgram, isOfHead } from "./phase-program.js";
 import { disposeStates, type Recording, recordRows } from "./recording.js";
 import { trainedParts } from "./trained-parts.js";
 
@@ -87,6 +87,8 @@ export interface FitOptions {
   /** What else makes this run different from another; a checkpoint with a different value is refused. */
   readonly identity?: Readonly<Record<string, unknown>>;
   readonly onProgress?: (progress: FitProgress) => void;
+  /** While rows run through the frozen model, for phases and selections that read a record. */
+  readonly onRecording?: (rows: number, total: number) => void;
   readonly log?: (line: string) => void;
   /** Stops after the step in progress, with a checkpoint. */
   readonly signal?: AbortSignal;
@@ -217,6 +219,7 @@ function createRun(
       folder: out && statesFolder(out),
       memoryLimit: options.recordMemory,
       log: options.log,
+      onProgress: options.onRecording,
     });
   };
 
@@ -246,6 +249,7 @@ function createRun(
       checkPhase(
         phase,
         reports.map((report) => report.phase),
+        model.head,
       );
       const { train: rows, dev } = options;
       refuseWithoutRows(phase, rows.length, dev.length);
@@ -264,7 +268,7 @@ function createRun(
 
       const recording =
         fromRecord || (phase.prepare && !resume?.side)
-          ? await record(rows, fromRecord ? recordedSignals(observer) : [])
+          ? await record(rows, fromRecord ? recordedSignals(observer, own) : [])
           : undefined;
       const states = recording?.states ?? {};
       let program: Feed["program"] | undefined;
@@ -402,8 +406,12 @@ function positionOf({
   return { epoch, stepInEpoch, step, lossSum, lossSteps, bestScore };
 }
 
-/** What a record phase may read. The head's own logits: the record holds answers, which a strategy may replace. */
-function recordedSignals(observer: Observer): readonly RecordedSignal[] {
+/**
+ * What a record phase may read. The head's own logits: the record holds answers, which a strategy may replace. Heads that
+ * are trained make everything anew from the states.
+ */
+function recordedSignals(observer: Observer, trained: HostParams): readonly RecordedSignal[] {
+  if (Object.keys(trained).some(isOfHead)) return ["hidden"];
   const needed = observer.needs.filter((name) => name !== "logits" && name !== "probs");
   return ["logits", ...needed];
 }

@@ -1,11 +1,15 @@
 /** @file Refuses phases that cannot run, and says which of a phase's functions threw. */
 import { EngineError, type HostParams, type HostTensor } from "@cee/engine";
-import type { ExitRecord, TrainingPhase } from "@cee/exit-policies";
+import type { ExitHead, ExitRecord, TrainingPhase } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import { reason } from "../files.js";
 
 /** @throws BackboneError `BAD_PHASE` */
-export function checkPhase(phase: TrainingPhase, phasesBefore: readonly string[]): void {
+export function checkPhase(
+  phase: TrainingPhase,
+  phasesBefore: readonly string[],
+  head: ExitHead,
+): void {
   const complain: (what: string) => never = (what) => {
     throw new BackboneError("BAD_PHASE", phase.name, what);
   };
@@ -19,9 +23,17 @@ export function checkPhase(phase: TrainingPhase, phasesBefore: readonly string[]
     complain("several losses need pick() or combine(). Add one of them.");
   if (phase.pick && phase.combine)
     complain("pick() takes one loss a step and combine() all of them. Leave one of them out.");
-  if (phase.source === "record" && phase.trains.some((path) => !/^strategy\./.test(path)))
+  if (phase.source === "record" && phase.trains.some((path) => !/^(strategy|heads)\./.test(path)))
     complain(
-      `a record phase may train strategy.** only, got ${JSON.stringify(phase.trains)}. Use source "data" to train the encoder or the heads.`,
+      `a record phase may train strategy.** and heads.** only, got ${JSON.stringify(phase.trains)}. Use source "data" to train the encoder.`,
+    );
+  if (
+    phase.source === "record" &&
+    !head.readsFirstToken &&
+    phase.trains.some((path) => /^heads\./.test(path))
+  )
+    complain(
+      `a record phase may train heads that read the first token only, got the head "${head.name}". Use source "data", or set readsFirstToken where it is true.`,
     );
   const { epochs, batchSize, learningRate, warmup = 0, weightDecay = 0, clipNorm = 1 } = phase;
   const numbers: readonly (readonly [string, number, boolean, string])[] = [

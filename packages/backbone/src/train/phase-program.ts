@@ -25,6 +25,7 @@ import {
   exitSignals,
   type ModelPlan,
   memoise,
+  signalsOfStates,
   strategyParams,
 } from "../runner/signals.js";
 import { callHook } from "./phase-check.js";
@@ -85,6 +86,7 @@ export function createPhaseProgram(
   options: { readonly sideWidth: number | undefined; readonly recorded: RecordedWidths },
 ): PhaseProgram {
   const fromRecord = phase.source === "record";
+  const trainsHeads = Object.keys(trained).some(isOfHead);
   const parts = phase.combine ? Object.keys(phase.losses) : ["loss"];
   const dataSpecs: Record<string, SpecTree> = fromRecord
     ? recordSpecs(model, options.recorded)
@@ -101,6 +103,8 @@ export function createPhaseProgram(
     common.side = { dtype: "float32", shape: ["batch", options.sideWidth] };
 
   const signals = (params: TensorParams, inputs: StepInputs): readonly Signals[] => {
+    if (fromRecord && trainsHeads)
+      return signalsOfStates(model, params, inputs.batch.hidden as tf.Tensor3D);
     if (fromRecord) return recordedSignals(model, inputs.batch);
     const batch = inputs.batch as unknown as BatchTensors;
     const { hiddenDropout, attentionDropout, classifierDropout } = model.config;
@@ -215,6 +219,11 @@ export function createPhaseProgram(
       for (const fn of compiled.values()) await fn.dispose();
     },
   };
+}
+
+/** Whether a parameter belongs to an exit head. */
+export function isOfHead(path: string): boolean {
+  return path.startsWith("heads.");
 }
 
 function trainingStep(

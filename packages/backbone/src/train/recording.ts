@@ -29,6 +29,7 @@ export interface RecordingOptions {
   /** Signals up to this size in bytes, each, stay in memory. @default 512 MiB */
   readonly memoryLimit?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
+  readonly onProgress?: ((rows: number, total: number) => void) | undefined;
 }
 
 /** Runs every row once at full depth, dropout off. */
@@ -44,6 +45,7 @@ export async function recordRows(
   let observedWidth = 1;
   const states: Partial<Record<RecordedSignal, StateStore>> = {};
   const lengths = rows.map((row) => row.ids.length);
+  let done = 0;
   try {
     for (const batch of planPass(lengths, batchSize)) {
       const tokens = toBatch(
@@ -72,6 +74,8 @@ export async function recordRows(
         copyRow(output.logits, index, logits, row, depth * classes);
         copyRow(output.observed, index, observed, row, depth * observedWidth);
       });
+      done += batch.length;
+      options.onProgress?.(done, rows.length);
     }
   } catch (error) {
     disposeStates(states);
