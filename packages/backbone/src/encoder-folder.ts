@@ -68,7 +68,8 @@ export async function loadExitEncoder(
       seed,
       tokenizer,
     });
-    const adopted = options.freshHeads ? {} : fittingClassifier(fresh, source);
+    const isWhole = loaded.initialised.length === 0;
+    const adopted = options.freshHeads || !isWhole ? {} : fittingClassifier(fresh, source);
     const layer = fresh.shape.depth;
     const isAdopted = Object.keys(adopted).length > 0;
     return {
@@ -105,7 +106,7 @@ export async function saveExitEncoder(
     if (path.startsWith("backbone.")) weights[toHuggingFaceName(path)] = tensor;
     else if (path.startsWith("heads.")) exits[path] = tensor;
   }
-  if (head.name === "linear") {
+  if (isClassifier(encoder)) {
     for (const name of CLASSIFIER) {
       const tensor = params[`heads.${shape.depth}.${name}`];
       if (tensor) weights[name] = tensor;
@@ -217,12 +218,24 @@ function restore(
   };
 }
 
+/**
+ * Whether the last head computes what Hugging Face's classes do: a linear layer on the pooled state, through the
+ * backbone's pooler or a copy of it.
+ */
+function isClassifier({ head, params, shape }: Pick<ExitEncoder, "head" | "params" | "shape">) {
+  if (head.name === "linear") return true;
+  if (head.name !== "highway") return false;
+  return ["weight", "bias"].every((name) => {
+    const own = params[`heads.${shape.depth}.pooler.${name}`]?.data;
+    const pooler = params[`backbone.pooler.dense.${name}`]?.data;
+    return own !== undefined && pooler !== undefined && own.every((x, at) => x === pooler[at]);
+  });
+}
+
 /** A fine-tuned classifier is the last layer's head, where it fits. */
-function fittingClassifier(
-  { head, shape, params }: ExitEncoder,
-  source: TensorSource,
-): Record<string, HostTensor> {
-  if (head.name !== "linear") return {};
+function fittingClassifier(encoder: ExitEncoder, source: TensorSource): Record<string, HostTensor> {
+  const { shape, params } = encoder;
+  if (!isClassifier(encoder)) return {};
   const adopted: Record<string, HostTensor> = {};
   for (const name of CLASSIFIER) {
     const path = `heads.${shape.depth}.${name}`;

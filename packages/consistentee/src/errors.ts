@@ -7,6 +7,7 @@ export type ConsistentEEErrorCode =
   | "BAD_OPTION"
   | "BAD_FILE"
   | "NO_CLASSIFIER"
+  | "NOT_TRAINABLE"
   | "QUEUE_FULL"
   | "NO_EXITS"
   | "NO_STRATEGY"

@@ -1,4 +1,5 @@
 /** @file Public entry of `@cee/consistentee`. */
+export { type AddExitsOptions, type AddExitsProgress, addExits } from "./add-exits/add-exits.js";
 export { consistentEE } from "./consistent-ee.js";
 export {
   type ClassifyOptions,
