@@ -16,6 +16,11 @@ export type {
   TaskDefinition,
 } from "./data/task.js";
 export { BenchError, type BenchErrorCode } from "./errors.js";
+export {
+  type Presentation,
+  remakePresentation,
+  writePresentation,
+} from "./export/presentation.js";
 export type { GlueOptions } from "./glue/options.js";
 export type { GlueOutcome } from "./glue/output.js";
 export { createProgressLine, type ProgressLine, type ProgressStream } from "./glue/progress.js";

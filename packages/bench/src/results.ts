@@ -49,6 +49,8 @@ export interface ResultRow {
   readonly scores?: Readonly<Record<string, number>>;
   /** Rows that left at each layer, by the hardness of generated rows or by class name. */
   readonly exitHistogramBy?: Readonly<Record<string, readonly number[]>>;
+  /** Rows of each class that left at each layer, where `exitHistogramBy` is by hardness. */
+  readonly exitHistogramByClass?: Readonly<Record<string, readonly number[]>>;
   /** The same rule, chosen on one half of the rows and reported on the other. */
   readonly heldOut?: HeldOutFields;
   /** By paired bootstrap over rows; on full, no-loss and one-percent rows. */
@@ -224,6 +226,11 @@ export interface Results {
   readonly failures?: readonly Failure[];
   /** Cells that have no rows because the method is not made for the task. */
   readonly leftOut?: readonly LeftOut[];
+  /** What tasks and methods are called, in the order of the table. */
+  readonly titles?: {
+    readonly tasks: Readonly<Record<string, string>>;
+    readonly methods: Readonly<Record<string, string>>;
+  };
   /** Methods against each other, pair by pair; only cells of this run folder, which keeps their answers row by row. */
   readonly comparisons?: readonly Comparison[];
   /** Methods at equal speed and at equal score. */
@@ -507,6 +514,11 @@ const rowFields: readonly Field[] = [
     orMissing((value) => isRecord(value) && Object.values(value as object).every(isCounts)),
     "lists of counts by name",
   ],
+  [
+    "exitHistogramByClass",
+    orMissing((value) => isRecord(value) && Object.values(value as object).every(isCounts)),
+    "lists of counts by name",
+  ],
   ["heldOut", orMissing(isRecord), "an object"],
   [
     "intervals",
@@ -529,6 +541,17 @@ const resultFields: readonly Field[] = [
     "an object whose source is embedded, folder or hub",
   ],
   ["rows", Array.isArray, "a list"],
+  [
+    "titles",
+    orMissing(
+      (value) =>
+        isRecord(value) &&
+        [value.tasks, value.methods].every(
+          (names) => isRecord(names) && Object.values(names).every(isText),
+        ),
+    ),
+    "{ tasks, methods }, titles by name",
+  ],
   ["failures", orMissing(isCells("message")), "a list of { task, method, seed, message }"],
   ["comparisons", orMissing(isRecords), "a list of objects"],
   ["matched", orMissing(isRecords), "a list of objects"],

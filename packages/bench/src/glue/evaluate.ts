@@ -88,9 +88,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     ...(operatingPoint === "curve" ? {} : detailsOf(point)),
   });
   const detailsOf = (point: CurvePoint): Partial<ResultRow> => ({
-    ...(point.exitLayers
-      ? { exitHistogramBy: countExitsBy(point.exitLayers, depth, groupsOf(dev, task)) }
-      : {}),
+    ...(point.exitLayers ? exitGroups(point.exitLayers, depth, dev, task) : {}),
     ...(intervals.has(point) ? { intervals: intervals.get(point) as never } : {}),
     ...(task.regression ? {} : { perClass: classFields(point, labels, task.labels) }),
     ...(task.regression || point.exitLayers === null || method.name === "full"
@@ -235,10 +233,22 @@ async function timeAll(
   }
 }
 
-/** What exits are counted by: how hard a generated row is, or its class. */
-function groupsOf(dev: readonly DataRow[], task: TaskDefinition): string[] {
-  return dev.map(
-    ({ hardness, label }) =>
-      hardness ?? (task.regression ? "all" : (task.labels[label] ?? String(label))),
+/** Exits by how hard a generated row is and by its class; of given data by class alone. */
+function exitGroups(
+  exitLayers: Int32Array,
+  depth: number,
+  dev: readonly DataRow[],
+  task: TaskDefinition,
+): Pick<ResultRow, "exitHistogramBy" | "exitHistogramByClass"> {
+  const classes = dev.map(({ label }) =>
+    task.regression ? "all" : (task.labels[label] ?? String(label)),
   );
+  const isGenerated = dev.some(({ hardness }) => hardness !== undefined);
+  const kinds = dev.map(({ hardness }, row) => hardness ?? (classes[row] as string));
+  return {
+    exitHistogramBy: countExitsBy(exitLayers, depth, kinds),
+    ...(isGenerated && !task.regression
+      ? { exitHistogramByClass: countExitsBy(exitLayers, depth, classes) }
+      : {}),
+  };
 }

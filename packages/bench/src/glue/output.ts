@@ -1,19 +1,9 @@
 /** @file What a run leaves: `results.json`, the report and the table, made from finished cells. */
 import path from "node:path";
-import type { LoadedTask } from "../data/task.js";
+import { writePresentation } from "../export/presentation.js";
 import { compareAll } from "../protocol/comparisons.js";
 import { matchedFields } from "../protocol/matched.js";
-import { writeReport } from "../report/report.js";
-import {
-  type Comparison,
-  type Failure,
-  type Results,
-  writeFileWhole,
-  writeResults,
-} from "../results.js";
-import { statisticsTables } from "../table/statistics-tables.js";
-import { toMarkdown } from "../table/table.js";
-import { tableThree } from "../table/table-three.js";
+import { type Comparison, type Failure, type Results, writeResults } from "../results.js";
 import { describeData, type LoadedData } from "./load.js";
 import { type GlueOptions, maskDataFolder } from "./options.js";
 import type { Collected, Run } from "./task-run.js";
@@ -36,25 +26,15 @@ export async function writeOutput(
 ): Promise<GlueOutcome> {
   const { out } = run.options;
   const results = resultsOf(run, data, collected);
-  const names = ["results.json", "report.html", "table.md", "statistics.md"];
-  const files = names.map((name) => path.join(out, name));
-  const [resultsFile, reportFile, tableFile, statisticsFile] = files as [
-    string,
-    string,
-    string,
-    string,
-  ];
-  const table = tableOf(run, data.tasks, results);
+  const resultsFile = path.join(out, "results.json");
   await writeResults(resultsFile, results);
-  await writeReport(results, reportFile, titlesOf(run, data.tasks));
-  await writeFileWhole(tableFile, `${table}\n`);
-  const statistics = statisticsTables(results, titlesOf(run, data.tasks));
-  await writeFileWhole(statisticsFile, `${statistics.map(toMarkdown).join("\n")}`);
-  return { results, table, failures: collected.failures, files };
+  const { table, files, notes } = await writePresentation(out, results);
+  for (const note of notes) run.progress.print(note);
+  return { results, table, failures: collected.failures, files: [resultsFile, ...files] };
 }
 
 export function resultsOf(run: Run, data: LoadedData, collected: Collected): Results {
-  const { options, backbone, engine, maxLength } = run;
+  const { options, backbone, chosen, engine, maxLength } = run;
   const { failures, leftOut, taken } = collected;
   const inputs = collected.answers.flatMap((cell) => cell.inputs);
   return {
@@ -69,6 +49,10 @@ export function resultsOf(run: Run, data: LoadedData, collected: Collected): Res
       tasks: Object.fromEntries(data.tasks.map((task) => [task.task.name, describeData(task)])),
     },
     rows: collected.rows,
+    titles: {
+      tasks: Object.fromEntries(data.tasks.map(({ task }) => [task.name, task.title])),
+      methods: Object.fromEntries(chosen.methods.map(({ name, title }) => [name, title])),
+    },
     versions: versionsOf(engine),
     machine: machineOf(engine),
     ...(failures.length > 0 ? { failures } : {}),
@@ -111,41 +95,4 @@ function comparisonsOf(
 
 function maskFolder({ data }: GlueOptions): string {
   return maskDataFolder(data, process.env.CEE_DATA_DIR);
-}
-
-function titlesOf({ chosen }: Run, tasks: readonly LoadedTask[]) {
-  return {
-    methods: chosen.methods.map((method) => method.name),
-    tasks: tasks.map(({ task }) => task.name),
-    methodTitles: Object.fromEntries(chosen.methods.map(({ name, title }) => [name, title])),
-    taskTitles: Object.fromEntries(tasks.map(({ task }) => [task.name, task.title])),
-  };
-}
-
-function tableOf(run: Run, tasks: readonly LoadedTask[], results: Results): string {
-  const titles = titlesOf(run, tasks);
-  const { failures = [], leftOut = [] } = results;
-  // A method that has no row at all is not a row of dashes but a line below.
-  const methods = titles.methods.filter((name) => results.rows.some((row) => row.method === name));
-  const notes = [
-    ...failures.map(
-      ({ task, method, seed, message }) => `FAILED ${task}, ${method}, seed ${seed}: ${message}`,
-    ),
-    ...[...new Set(leftOut.map(({ task, reason }) => `${task}: ${reason}.`))],
-  ];
-  const parts: string[] = [];
-  for (const split of ["dev", "dev-mismatched"]) {
-    const present = tasks.filter(({ task }) =>
-      results.rows.some((row) => row.task === task.name && row.split === split),
-    );
-    if (present.length === 0) continue;
-    const table = tableThree(results.rows, {
-      ...titles,
-      methods,
-      tasks: present.map(({ task }) => task.name),
-      split,
-    });
-    parts.push(`${split === "dev" ? "" : `Split ${split}:\n\n`}${toMarkdown(table).trimEnd()}`);
-  }
-  return [...parts, ...(notes.length > 0 ? [notes.join("\n")] : [])].join("\n\n");
 }

@@ -26,10 +26,13 @@ export interface TableThreeOptions {
 
 type Measure = "layers" | "runtime";
 
-interface TaskValue {
+export interface ScoreAndSaving {
   readonly score: number;
-  readonly scoreError: number;
   readonly saved: number;
+}
+
+interface TaskValue extends ScoreAndSaving {
+  readonly scoreError: number;
   readonly seeds: number;
 }
 
@@ -175,7 +178,10 @@ function formatRow(row: MethodRow, block: readonly MethodRow[], ruled: boolean):
 }
 
 /** The paper's rule for bold: a better score and more saved than every other method. */
-function beatsAll(value: TaskValue, rivals: readonly (TaskValue | undefined)[]): boolean {
+export function beatsAll(
+  value: ScoreAndSaving,
+  rivals: readonly (ScoreAndSaving | undefined)[],
+): boolean {
   const known = rivals.filter((rival) => rival !== undefined);
   return (
     known.length > 0 &&

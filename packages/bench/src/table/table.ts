@@ -167,12 +167,21 @@ const latexSpecial: Readonly<Record<string, string>> = {
   _: "\\_",
   "^": "\\textasciicircum{}",
   "~": "\\textasciitilde{}",
+  "<": "\\textless{}",
+  ">": "\\textgreater{}",
+  "|": "\\textbar{}",
+  '"': "\\textquotedbl{}",
+  // After a line's end an opening bracket would be read as its option.
+  "[": "{[}",
   "★": "$\\star$",
   "◇": "$\\diamond$",
   "–": "--",
+  "−": "$-$",
   "±": "$\\pm$",
 };
 
 function escapeLatex(text: string): string {
-  return text.replaceAll(/[\\{}$&#%_^~★◇–±]/g, (found) => latexSpecial[found]!);
+  return text
+    .replaceAll(/\s+/g, " ")
+    .replaceAll(/[\\{}$&#%_^~<>|"[★◇–−±]/g, (found) => latexSpecial[found]!);
 }
