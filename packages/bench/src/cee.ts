@@ -17,6 +17,7 @@ Early exit for language models.
 Commands:
   bench glue       train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
   bench engine     time compiled training and inference against TensorFlow.js and PyTorch
+  bench report     make the report of an earlier run again
   pretrain         pre-train an encoder on text files
 
 ${cee} <command> --help shows a command's options. CEE_DEBUG=1 prints where an error comes from.

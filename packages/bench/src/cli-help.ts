@@ -7,6 +7,7 @@ Compares early-exit methods for language models: trains them, lets them exit ear
 Commands:
   glue      train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
   engine    time compiled training and inference against TensorFlow.js and PyTorch
+  report    make the report, tables and pictures of an earlier run again, without training
   replay    count the (strategy, knob value) points per second that a record is replayed at
 
 Start here:
@@ -20,7 +21,8 @@ CEE_DEBUG=1 prints where an error comes from. CEE_CACHE names the folder that do
 export const glueHelp = `Usage: pnpm bench glue [options]
 
 Trains every method on every task, chooses operating points, measures time, and prints a table shaped like Table 3 of
-the ConsistentEE paper. The table, report.html and results.json are left in the output folder.
+the ConsistentEE paper. The table, report.html and results.json are left in the output folder, and the table as LaTeX, the
+points as CSV and the curves as SVG and PNG beside them.
 
 What to run on:
   --data <folder|hub>      official GLUE files (RTE/train.tsv, …), or the Hugging Face hub
@@ -80,6 +82,16 @@ and in PyTorch where it is installed, taking turns within one run.
   --rounds <n>        (default: 9)             --wasm-rounds <n>  0 leaves wasm out (default: 3)
   --no-torch          leaves PyTorch out
   --check             exit code 1 when one of the project's bars is not met
+`;
+
+export const reportHelp = `Usage: pnpm bench report <folder>
+
+Makes what a run leaves for reading again, from its results.json (and paper.json, where bench paper wrote one), without
+training anything: report.html, table.md, table.tex (booktabs), points.csv, and curves/ with one SVG and one PNG per task
+and axis. PNGs use the fonts of this machine; without any, only the SVGs are made, and a line says so.
+
+Examples:
+  pnpm bench report runs/embedded
 `;
 
 export const replayHelp = `Usage: pnpm bench replay [options]

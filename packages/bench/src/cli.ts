@@ -1,5 +1,5 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { engineHelp, glueHelp, overview, replayHelp } from "./cli-help.js";
+import { engineHelp, glueHelp, overview, replayHelp, reportHelp } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
   type Args,
@@ -17,6 +17,8 @@ interface Command {
   readonly flags: readonly string[];
   /** Options that may be repeated. */
   readonly lists: readonly string[];
+  /** What one word without dashes stands for; none is taken otherwise. */
+  readonly operand?: string;
   /** @param program what this command line is called with, for what a reader may copy */
   run(args: Args, words: readonly string[], program: string): Promise<number>;
 }
@@ -25,6 +27,7 @@ const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
   replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
+  report: { help: reportHelp, flags: [], lists: [], operand: "folder", run: report },
 };
 
 /** What this command line is called with in a clone of the repository, and in the texts of `cli-help.ts`. */
@@ -61,11 +64,15 @@ export async function main(words: readonly string[], program = PROGRAM): Promise
 /** Splits `--name value`, `--name=value` and flags. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
 export function parseArgs(
   words: readonly string[],
-  { flags, lists }: Pick<Command, "flags" | "lists">,
+  { flags, lists, operand }: Pick<Command, "flags" | "lists" | "operand">,
 ): Args {
   const args: Record<string, string | true | readonly string[]> = {};
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index] as string;
+    if (!word.startsWith("-") && operand !== undefined && args[operand] === undefined) {
+      args[operand] = word;
+      continue;
+    }
     if (!word.startsWith("--"))
       throw new BenchError(
         "UNKNOWN_OPTION",
@@ -180,6 +187,22 @@ async function replay(args: Args): Promise<number> {
     log: (line) => process.stdout.write(`${line}\n`),
   });
   return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+/** Makes the readable files of an earlier run again. */
+async function report(args: Args, _words: readonly string[], program: string): Promise<number> {
+  const folder = createReader(args, ["folder"]).text("folder");
+  if (folder === undefined)
+    throw new BenchError(
+      "BAD_OPTION",
+      "report",
+      `expected the folder of a run, got nothing. Try: ${program} report runs/embedded`,
+    );
+  const { remakePresentation } = await import("./export/presentation.js");
+  const { table, files, notes } = await remakePresentation(folder);
+  process.stdout.write(`${table}\n`);
+  process.stderr.write([...notes, `Written: ${files.join(", ")}`, ""].join("\n"));
+  return 0;
 }
 
 /** The command as a shell takes it, without `--resume`, which changes nothing about the results. */

@@ -24,18 +24,24 @@ describe("a run", () => {
     expect((await readdir(out)).sort()).toEqual([
       "answers",
       "cells",
+      "curves",
+      "points.csv",
       "report.html",
       "results.json",
       "run.json",
       "statistics.md",
       "table.md",
+      "table.tex",
       "trainings",
     ]);
     expect(files.map((file) => path.basename(file))).toEqual([
       "results.json",
       "report.html",
       "table.md",
+      "table.tex",
       "statistics.md",
+      "points.csv",
+      "curves",
     ]);
     expect(await readFile(path.join(out, "table.md"), "utf8")).toBe(`${table}\n`);
     for (const part of [

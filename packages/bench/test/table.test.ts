@@ -50,7 +50,13 @@ describe("one model, four forms", () => {
     const latex = toLatex(table);
     expect(latex).toContain("\\caption{Two \\& more}");
     expect(latex).toContain(" & \\multicolumn{2}{c}{RTE} \\\\");
-    expect(latex).toContain("x\\_1 $\\star$ & \\textbf{7.0} & -53\\% \\\\");
+    expect(latex).toContain("x\\_1 $\\star$ & \\textbf{7.0} & $-$53\\% \\\\");
+    // A leading bracket would be an option of the line's end before it.
+    const hostile = toLatex({
+      columns: [{ title: "a" }],
+      rows: [{ cells: [{ text: "[1]\n\\x{}<" }] }],
+    });
+    expect(hostile).toContain("{[}1] \\textbackslash{}x\\{\\}\\textless{} \\\\");
     expect(latex.match(/\\midrule/g)).toHaveLength(2);
   });
 });

@@ -93,7 +93,9 @@ export async function readPaper(file: string): Promise<PaperResults> {
     throw new BenchError("BAD_RESULTS", file, message, { cause });
   }
   const problem =
-    (json as { schema?: unknown } | null)?.schema === 1 ? mismatch(json, shape, "") : "schema: expected 1";
+    (json as { schema?: unknown } | null)?.schema === 1
+      ? mismatch(json, shape, "")
+      : "schema: expected 1";
   if (problem !== undefined) {
     throw new BenchError("BAD_RESULTS", file, `${problem}. Make it again with bench paper.`);
   }
@@ -107,7 +109,9 @@ function mismatch(value: unknown, wanted: Shape, where: string): string | undefi
       wanted === "text"
         ? typeof value === "string"
         : (wanted === "number?" && value === null) || Number.isFinite(value);
-    return isFine ? undefined : `${where}: expected ${wanted.replace("?", " or null")}, got ${show(value)}`;
+    return isFine
+      ? undefined
+      : `${where}: expected ${wanted.replace("?", " or null")}, got ${show(value)}`;
   }
   if (isList(wanted)) {
     if (!Array.isArray(value)) return `${where}: expected a list, got ${show(value)}`;

@@ -25,7 +25,9 @@ export function chartPicture(chart: CurveChart, title: string): string {
 
 function shorten(text: string, longest = LONGEST): string {
   const letters = [...text.replaceAll(/\s+/g, " ")];
-  return letters.length <= longest ? letters.join("") : `${letters.slice(0, longest - 1).join("")}…`;
+  return letters.length <= longest
+    ? letters.join("")
+    : `${letters.slice(0, longest - 1).join("")}…`;
 }
 
 export interface Painter {
@@ -44,11 +46,17 @@ export async function openPainter(): Promise<Painter | { readonly missing: strin
   try {
     resvg = await import("@resvg/resvg-js");
   } catch (cause) {
-    return { missing: `@resvg/resvg-js can't be loaded here (${(cause as Error).message.split("\n")[0]})` };
+    return {
+      missing: `@resvg/resvg-js can't be loaded here (${(cause as Error).message.split("\n")[0]})`,
+    };
   }
   const { Resvg } = resvg;
   const options = {
-    font: { loadSystemFonts: true, defaultFontFamily: "DejaVu Sans", sansSerifFamily: "DejaVu Sans" },
+    font: {
+      loadSystemFonts: true,
+      defaultFontFamily: "DejaVu Sans",
+      sansSerifFamily: "DejaVu Sans",
+    },
     fitTo: { mode: "zoom", value: 2 },
   } as const;
   const probe = `<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><text y="15" font-family="sans-serif">0.5</text></svg>`;

@@ -16,7 +16,7 @@ import { tableLatex, tableMarkdown } from "./table-text.js";
 export interface Presentation {
   /** The table as Markdown. */
   readonly table: string;
-  /** What was written. */
+  /** What was written: files, and the folder of pictures. */
   readonly files: readonly string[];
   /** What could not be made, and why. */
   readonly notes: readonly string[];
@@ -41,9 +41,10 @@ export async function writePresentation(
   const table = tableMarkdown(results, options);
   const written: string[] = [];
   const write = async (name: string, content: string | Uint8Array) => {
-    const file = path.join(folder, name);
-    await writeFileWhole(file, content);
-    written.push(file);
+    await writeFileWhole(path.join(folder, name), content);
+    // Pictures are many; their folder stands for them.
+    const shown = path.join(folder, path.dirname(name) === "." ? name : path.dirname(name));
+    if (!written.includes(shown)) written.push(shown);
   };
   await write("report.html", renderReport(results, options));
   await write("table.md", `${table}\n`);
@@ -94,7 +95,11 @@ function picturesOf(results: Results, options: ReportOptions): (readonly [string
   const taken = new Set<string>();
   return view.columns.flatMap((column) => {
     const wanted = [column.task, ...(column.split === view.split ? [] : [column.split])].join("-");
-    const base = wanted.replaceAll(/[^\w.-]+/g, "_").replace(/^[.-]+/, "_").slice(0, 60) || "task";
+    const base =
+      wanted
+        .replaceAll(/[^\w.-]+/g, "_")
+        .replace(/^[.-]+/, "_")
+        .slice(0, 60) || "task";
     let name = base;
     for (let count = 2; taken.has(name.toLowerCase()); count += 1) name = `${base}-${count}`;
     taken.add(name.toLowerCase());

@@ -1,8 +1,9 @@
 /** @file The table of a run as Markdown, which the command prints, and as LaTeX. */
+
+import type { ReportOptions } from "../report/view.js";
 import type { Results } from "../results.js";
 import { type Table, toLatex, toMarkdown } from "../table/table.js";
 import { tableThree } from "../table/table-three.js";
-import type { ReportOptions } from "../report/view.js";
 
 /** One table per split, then what failed or was left out. */
 export function tableMarkdown(results: Results, options: ReportOptions): string {
@@ -26,13 +27,15 @@ export function tableLatex(results: Results, options: ReportOptions): string {
   const comment = (text: string) => `% ${text.replaceAll(/\s+/g, " ")}\n`;
   const head = comment("Needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc} for < and >.");
   const tables = tablesOf(results, options).map(([split, table]) =>
-    toLatex({ caption: `Comparison on ${split}. Made by: ${results.command}`, ...table }),
+    toLatex({ caption: `Comparison on ${split}.`, ...table }),
   );
   const notes = [
     ...failures.map(({ task, method, message }) => `FAILED ${task}, ${method}: ${message}`),
     ...new Set(leftOut.map(({ task, reason }) => `${task}: ${reason}.`)),
   ];
-  return head + tables.join("\n") + notes.map(comment).join("");
+  return (
+    head + comment(`Made by: ${results.command}`) + tables.join("\n") + notes.map(comment).join("")
+  );
 }
 
 function tablesOf(results: Results, options: ReportOptions): (readonly [string, Table])[] {

@@ -183,5 +183,6 @@ const latexSpecial: Readonly<Record<string, string>> = {
 function escapeLatex(text: string): string {
   return text
     .replaceAll(/\s+/g, " ")
+    .replaceAll(/(?<=^|\s)-(?=\d)/g, "−")
     .replaceAll(/[\\{}$&#%_^~<>|"[★◇–−±]/g, (found) => latexSpecial[found]!);
 }
