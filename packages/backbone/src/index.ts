@@ -114,6 +114,7 @@ export {
   type FitProgress,
   type FitResult,
   type FitTrained,
+  type FitWatch,
   fit,
   type TrainingRow,
 } from "./train/fit.js";

@@ -46,6 +46,30 @@ const changed = (before: HostParams, after: HostParams) =>
   Object.keys(before).filter((path) => String(before[path]?.data) !== String(after[path]?.data));
 
 describe("fit", () => {
+  it("lets somebody look on at equal distances, with the same weights in the end", async () => {
+    const seen: string[] = [];
+    const records: number[] = [];
+    const plan = planOf({ ...short, epochs: 3 });
+    const watched = await run({
+      plan,
+      watch: {
+        evaluations: 4,
+        seen(record, { step, steps }) {
+          seen.push(`${step}/${steps}`);
+          records.push(record.ids.length);
+          expect(record.logits.every(Number.isFinite)).toBe(true);
+        },
+      },
+    });
+    const rows = tinyTraining().train.length;
+    const steps = 3 * Math.ceil(rows / short.batchSize);
+    expect(seen).toEqual([1, 2, 3, 4].map((mark) => `${Math.ceil((mark * steps) / 4)}/${steps}`));
+    expect(records).toEqual([rows, rows, rows, rows]);
+    const alone = await run({ plan });
+    expect(changed(alone.params, watched.params)).toEqual([]);
+    expect(watched.reports).toEqual(alone.reports);
+  });
+
   it("lowers the held-out loss", async () => {
     const reports: PhaseReport[] = [];
     const watch = (phase: TrainingPhase): TrainingPhase => ({

@@ -6,6 +6,7 @@ Compares early-exit methods for language models: trains them, lets them exit ear
 
 Commands:
   glue      train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
+  paper     all tables and figures of the ConsistentEE paper on classification, in one run
   engine    time compiled training and inference against TensorFlow.js and PyTorch
   report    make the report, tables and pictures of an earlier run again, without training
   replay    count the (strategy, knob value) points per second that a record is replayed at
@@ -108,4 +109,20 @@ Prints points per second on one thread, their ratio, and whether both paths agre
 
 Example, on one core:
   taskset -c 0 pnpm bench replay --check
+`;
+
+export const paperHelp = `Usage: pnpm bench paper [options]
+
+Makes what the ConsistentEE paper reports on classification, in one run into one folder: Table 3 (as bench glue does), Table 1
+(hardness: memorized layer against loss and forgetting events), Table 2 (the data as loaded), and the numbers of Figure 2 (loss
+and accuracy per layer), Figure 3 (score against saved layers) and Figure 4 (vanilla against hardness-guided reward). Leaves
+paper.md, paper.json and the files of bench glue.
+
+Takes the options of bench glue (pnpm bench glue --help); without --tasks, all of them. Evaluating the training rows ten times
+during the first training adds about three epochs to it. Progress shows the time left; --resume goes on after a stop.
+
+Examples:
+  pnpm bench paper                                                 six generated tasks
+  pnpm bench paper --data ../glue --tasks rte,mrpc,sst-2 --out runs/paper-real
+  pnpm bench paper --preset paper --backbone google-bert/bert-base-uncased --data hub --dry-run
 `;

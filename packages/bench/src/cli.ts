@@ -1,15 +1,17 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { engineHelp, glueHelp, overview, replayHelp, reportHelp } from "./cli-help.js";
+import { engineHelp, glueHelp, overview, paperHelp, replayHelp, reportHelp } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
   type Args,
   createReader,
+  type GlueOptions,
   glueFlags,
   glueLists,
   maskDataFolder,
   parseGlueOptions,
 } from "./glue/options.js";
 import { isStop, listenForStop } from "./glue/stop.js";
+import type { PaperOutcome } from "./paper/run-paper.js";
 
 interface Command {
   readonly help: string;
@@ -25,6 +27,7 @@ interface Command {
 
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
+  paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
   replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
   report: { help: reportHelp, flags: [], lists: [], operand: "folder", run: report },
@@ -102,18 +105,41 @@ export function parseArgs(
 
 async function glue(args: Args, words: readonly string[], program: string): Promise<number> {
   const command = commandLine(words, undefined, program);
-  const options = parseGlueOptions(args, command);
+  return benchmark(parseGlueOptions(args, command), async (options, hooks) => {
+    const { runGlue } = await import("./glue/run.js");
+    return runGlue(options, hooks);
+  });
+}
+
+async function paper(args: Args, words: readonly string[], program: string): Promise<number> {
+  const command = commandLine(words, undefined, program);
+  const options = parseGlueOptions(args, command, { name: "paper", allTasks: true });
+  return benchmark(options, async (given, hooks) => {
+    const { runPaper } = await import("./paper/run-paper.js");
+    return runPaper(given, hooks);
+  });
+}
+
+/** Runs until the end or Ctrl-C, and says what happened. */
+async function benchmark(
+  options: GlueOptions,
+  run: (options: GlueOptions, hooks: { signal: AbortSignal }) => Promise<PaperOutcome>,
+): Promise<number> {
+  const { command } = options;
   const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
   try {
-    const { runGlue } = await import("./glue/run.js");
-    const { table, failures, files } = await runGlue(options, { signal: stop.signal });
+    const { table, failures, files, paper: extra } = await run(options, { signal: stop.signal });
     process.stdout.write(`${table}\n`);
     if (files.length > 0) process.stderr.write(`Written: ${files.join(", ")}\n`);
-    if (failures.length > 0)
+    const failed = [
+      ...failures.map(({ task, method, seed }) => `${task}/${method}/${seed}`),
+      ...(extra?.failures ?? []).map(({ part }) => part),
+    ];
+    if (failed.length > 0)
       process.stderr.write(
-        `${failures.length} of the cells failed: ${failures.map(({ task, method, seed }) => `${task}/${method}/${seed}`).join(", ")}. After mending the cause, go on with:\n  ${command} --resume\n`,
+        `${failed.length} of the cells failed: ${failed.join(", ")}. After mending the cause, go on with:\n  ${command} --resume\n`,
       );
-    return failures.length > 0 ? 1 : 0;
+    return failed.length > 0 ? 1 : 0;
   } catch (cause) {
     const code = stop.exitCode();
     if (code === undefined || !isStop(cause)) throw cause;

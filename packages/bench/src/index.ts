@@ -40,6 +40,17 @@ export {
   mcNemar,
   meanAndError,
 } from "./metrics/statistics.js";
+export type {
+  Figure2Layer,
+  Figure2Panel,
+  Figure3Curve,
+  Figure4Point,
+  Figure4Task,
+  PaperResults,
+  Table1Row,
+  Table2Row,
+} from "./paper/paper-results.js";
+export { type PaperOutcome, runPaper } from "./paper/run-paper.js";
 export {
   allowedLoss,
   type Curve,
@@ -54,13 +65,19 @@ export {
 } from "./protocol/operating-points.js";
 export { type ReportOptions, renderReport, writeReport } from "./report/report.js";
 export {
+  type ClassFields,
+  type Comparison,
+  type EarlyExitFields,
   type Failure,
   type HeldOutFields,
+  type InputStrip,
   type Knob,
   type LeftOut,
+  type MatchedFields,
   type OperatingPoint,
   type ResultRow,
   type Results,
+  type RowIntervals,
   readResults,
   validateResults,
   writeResults,

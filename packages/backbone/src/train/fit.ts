@@ -8,6 +8,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { createRng, type Engine, type HostParams } from "@cee/engine";
 import type {
+  ExitRecord,
   Observer,
   PhasePlan,
   PhaseReport,
@@ -89,9 +90,19 @@ export interface FitOptions {
   readonly onProgress?: (progress: FitProgress) => void;
   /** While rows run through the frozen model, for phases and selections that read a record. */
   readonly onRecording?: (rows: number, total: number) => void;
+  /** Looks at the training rows now and then, dropout off; changes nothing about the weights. */
+  readonly watch?: FitWatch;
   readonly log?: (line: string) => void;
   /** Stops after the step in progress, with a checkpoint. */
   readonly signal?: AbortSignal;
+}
+
+/** Evaluations of the training rows while a phase of source `data` runs. */
+export interface FitWatch {
+  /** Evaluations of a phase, at equal distances in steps, the last one at its end. */
+  readonly evaluations: number;
+  /** Gets every exit's answers. A run that was killed calls again, with equal records, from its last checkpoint on. */
+  seen(record: ExitRecord, progress: FitProgress): void | Promise<void>;
 }
 
 export interface FitResult {
@@ -338,14 +349,19 @@ function createRun(
               lossSum: position.lossSum + loss,
               lossSteps: position.lossSteps + 1,
             };
-            options.onProgress?.({
+            const progress: FitProgress = {
               phase: phase.name,
               epoch: position.epoch + 1,
               epochs: phase.epochs,
               step: position.step,
               steps: total,
               loss: position.lossSum / position.lossSteps,
-            });
+            };
+            options.onProgress?.(progress);
+            if (options.watch && !fromRecord && isWatched(options.watch, progress)) {
+              settle();
+              await options.watch.seen((await record(rows)).record, progress);
+            }
             const isAborted = options.signal?.aborted === true;
             if (isAborted || (out !== undefined && Date.now() - saved >= everyMs)) checkpointNow();
             if (isAborted)
@@ -387,6 +403,12 @@ function createRun(
       }
     },
   };
+}
+
+function isWatched({ evaluations }: FitWatch, { step, steps }: FitProgress): boolean {
+  // The step that crosses the next mark: as many marks as evaluations, whatever the number of steps.
+  const marks = (at: number) => Math.floor((at * evaluations) / steps);
+  return marks(step) > marks(step - 1);
 }
 
 /** The last epoch keeps its losses, for the report. */

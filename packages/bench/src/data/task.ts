@@ -35,13 +35,23 @@ export interface DataRow {
   readonly hardness?: Hardness;
 }
 
-export type SplitName = "train" | "dev" | "devMismatched";
+export type SplitName = "train" | "dev" | "devMismatched" | "test" | "testMismatched";
 
 export interface Splits {
   readonly train: readonly DataRow[];
   readonly dev: readonly DataRow[];
   /** MNLI's second development set. */
   readonly devMismatched?: readonly DataRow[];
+  /** Rows whose labels are hidden, NaN here; only where they were asked for. */
+  readonly test?: readonly TestRow[];
+  /** MNLI's second test set. */
+  readonly testMismatched?: readonly TestRow[];
+}
+
+/** A row of a test file. */
+export interface TestRow extends DataRow {
+  /** What the file calls it, which a submission has to repeat. */
+  readonly index: string;
 }
 
 /** Rows of one file that could not be used. */
@@ -71,4 +81,6 @@ export interface LoadOptions {
   readonly limit?: RowLimits | undefined;
   /** @default 0 */
   readonly seed?: number | undefined;
+  /** Load the unlabelled test rows as well, all of them. @default false */
+  readonly test?: boolean | undefined;
 }

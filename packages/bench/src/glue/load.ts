@@ -19,13 +19,14 @@ export interface LoadedData {
  * @throws BenchError `UNKNOWN_TASK`, `MISSING_FILE`, `BAD_INPUT` and what loading a task gives
  */
 export async function loadTasks(
-  options: Pick<GlueOptions, "data" | "tasks" | "limit" | "devLimit" | "hubUrl">,
+  options: Pick<GlueOptions, "data" | "tasks" | "allTasks" | "limit" | "devLimit" | "hubUrl">,
   progress: ProgressLine,
 ): Promise<LoadedData> {
   const { data, tasks, limit, devLimit, hubUrl } = options;
   const limits = { limit: { train: limit, dev: devLimit }, seed: 0 };
   if (data === "embedded") {
-    const wanted = tasks.length === 0 ? defaultEmbeddedTaskNames : tasks;
+    const all = options.allTasks === true ? embeddedTaskNames : defaultEmbeddedTaskNames;
+    const wanted = tasks.length === 0 ? all : tasks;
     const names = chooseNames(wanted, embeddedTaskNames, "UNKNOWN_TASK", "--tasks", (name) =>
       glueTaskNames.some((glue) => fold(glue) === fold(name))
         ? "It is a GLUE task: give the folder of its files with --data, or --data hub."

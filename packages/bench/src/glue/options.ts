@@ -7,6 +7,8 @@ export interface GlueOptions {
   readonly data: string;
   /** Empty: every task of the data. */
   readonly tasks: readonly string[];
+  /** Without names, all embedded tasks instead of the default few. @default false */
+  readonly allTasks?: boolean;
   /** Empty: every method. */
   readonly methods: readonly string[];
   /** Third-party strategies: names, files or packages. */
@@ -67,11 +69,23 @@ const known: readonly string[] = [
   ...glueFlags,
 ];
 
+/** Where commands that share these options differ. */
+export interface CommandDefaults {
+  /** Of the run. @default by data */
+  readonly name?: string;
+  /** All embedded tasks instead of a few. @default false */
+  readonly allTasks?: boolean;
+}
+
 /**
  * Checks what the command line gave.
  * @throws BenchError `UNKNOWN_OPTION`, `BAD_OPTION` or `MISSING_FILE`, naming the option
  */
-export function parseGlueOptions(args: Args, command: string): GlueOptions {
+export function parseGlueOptions(
+  args: Args,
+  command: string,
+  { name, allTasks = false }: CommandDefaults = {},
+): GlueOptions {
   const read = createReader(args, known);
   const data = read.text("data") ?? "embedded";
   if (data !== "embedded" && data !== "hub") checkDataFolder(data);
@@ -80,6 +94,7 @@ export function parseGlueOptions(args: Args, command: string): GlueOptions {
   return {
     data,
     tasks: read.list("tasks"),
+    allTasks,
     methods: read.list("methods"),
     strategies: read.list("strategy"),
     backbone,
@@ -89,7 +104,7 @@ export function parseGlueOptions(args: Args, command: string): GlueOptions {
     limit: read.whole("limit", 8),
     devLimit: read.whole("dev-limit", 8),
     maxLength: read.whole("max-length", 8),
-    out: outOf(read, data),
+    out: outOf(read, name ?? defaultName(data)),
     cells: cellsOf(read),
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
@@ -177,7 +192,7 @@ function seedsOf(read: OptionReader): readonly number[] {
   return seeds.length > 0 ? [...new Set(seeds)] : [42];
 }
 
-function outOf(read: OptionReader, data: string): string {
+function outOf(read: OptionReader, otherwise: string): string {
   const [out, name] = [read.text("out"), read.text("name")];
   if (out !== undefined && name !== undefined)
     throw new BenchError(
@@ -191,7 +206,7 @@ function outOf(read: OptionReader, data: string): string {
       "--name",
       `expected letters, digits, ".", "-" or "_", got "${name}". A folder elsewhere is given with --out.`,
     );
-  return out ?? `runs/${name ?? defaultName(data)}`;
+  return out ?? `runs/${name ?? otherwise}`;
 }
 
 function cellsOf(read: OptionReader): string | undefined {

@@ -12,6 +12,7 @@ import { createProgressLine, duration, type ProgressLine } from "./progress.js";
 import { openRunFolder, type RunSettings } from "./run-folder.js";
 import { checkStop } from "./stop.js";
 import {
+  type Collected,
   emptyCollection,
   type PreparedRun,
   prepareRun,
@@ -26,6 +27,11 @@ export interface GlueHooks {
   readonly progress?: ProgressLine;
   /** Stops after the step in progress, with a checkpoint. */
   readonly signal?: AbortSignal;
+  /** Once, with what is about to run. */
+  readonly onStart?: (run: Run, data: LoadedData) => void;
+  /** Before the methods of a task and seed train, and after their cells are finished, while everything is still open. */
+  readonly beforeTask?: (prepared: PreparedRun) => Promise<void>;
+  readonly afterTask?: (prepared: PreparedRun, collected: Collected) => Promise<void>;
 }
 
 const DEFAULTS = {
@@ -64,14 +70,16 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
     progress.print(
       `Backbone: ${run.backbone}; preset ${options.preset}; seeds ${options.seeds.join(", ")}`,
     );
-    return options.dryRun ? await dryRun(run, data) : await runAll(run, data);
+    if (options.dryRun) return await dryRun(run, data);
+    hooks.onStart?.(run, data);
+    return await runAll(run, data, hooks);
   } finally {
     progress.stop();
     await engine.dispose();
   }
 }
 
-async function runAll(run: Run, data: LoadedData): Promise<GlueOutcome> {
+async function runAll(run: Run, data: LoadedData, hooks: GlueHooks): Promise<GlueOutcome> {
   const { options, progress, signal } = run;
   const collected = emptyCollection();
   const pairs = data.tasks.flatMap((task) => options.seeds.map((seed) => ({ task, seed })));
@@ -94,7 +102,9 @@ async function runAll(run: Run, data: LoadedData): Promise<GlueOutcome> {
       const units = unitsOf(next);
       progress.plan(units - (guesses[index] as number));
       const started = performance.now();
+      await hooks.beforeTask?.(next);
       await runTask(run, next, folder, collected, before);
+      await hooks.afterTask?.(next, collected);
       before += units;
       progress.settle(before);
       await next.dispose();

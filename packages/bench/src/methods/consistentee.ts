@@ -22,41 +22,47 @@ export interface ConsistentEEMethodOptions {
   readonly reward: "hardness" | "vanilla";
 }
 
+/** The training and the strategy for one price of a layer. */
+export function consistentEEAt(
+  bench: Workbench,
+  { name, reward }: Pick<ConsistentEEMethodOptions, "name" | "reward">,
+  alpha: number,
+): { readonly spec: TrainingSpec; readonly strategy: ExitStrategy; readonly options: object } {
+  const input: ConsistentEEInput = {
+    preset: bench.preset,
+    reward,
+    alpha,
+    initialised: true,
+    task: { learningRate: rateFor(bench, consistentEEPresets[bench.preset].task.learningRate) },
+  };
+  const options = resolveOptions(input);
+  const strategy = consistentEE(input) as ExitStrategy;
+  const spec: TrainingSpec = {
+    label: `${name} alpha ${alpha}`,
+    identity: { method: "consistentee", options },
+    parent: initialiseSpec(bench),
+    strategy,
+    plan: () => consistentEEPlan(bench.shape, options),
+  };
+  return { spec, strategy, options };
+}
+
 /** Makes the method for one reward. */
 export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOptions): Method {
-  const configure = (bench: Workbench, alpha: number) => {
-    const input: ConsistentEEInput = {
-      preset: bench.preset,
-      reward,
-      alpha,
-      initialised: true,
-      task: { learningRate: rateFor(bench, consistentEEPresets[bench.preset].task.learningRate) },
-    };
-    return { options: resolveOptions(input), strategy: consistentEE(input) as ExitStrategy };
-  };
-  const spec = (bench: Workbench, alpha: number): TrainingSpec => {
-    const { options, strategy } = configure(bench, alpha);
-    return {
-      label: `${name} alpha ${alpha}`,
-      identity: { method: "consistentee", options },
-      parent: initialiseSpec(bench),
-      strategy,
-      plan: () => consistentEEPlan(bench.shape, options),
-    };
-  };
+  const at = (bench: Workbench, alpha: number) => consistentEEAt(bench, { name, reward }, alpha);
   return {
     name,
     title,
     unsupported: () => undefined,
     trainings: (bench) => [
       initialiseSpec(bench),
-      ...alphas[bench.preset].map((alpha) => spec(bench, alpha)),
+      ...alphas[bench.preset].map((alpha) => at(bench, alpha).spec),
     ],
     async run(bench) {
       const points: CurvePoint[] = [];
       for (const alpha of alphas[bench.preset]) {
-        const { options, strategy } = configure(bench, alpha);
-        const trained = await bench.fit(spec(bench, alpha));
+        const { spec, options, strategy } = at(bench, alpha);
+        const trained = await bench.fit(spec);
         const record = await bench.record(trained, strategy);
         const { exitLayers, predictions, nonFinite } = replay(record, strategy);
         points.push({

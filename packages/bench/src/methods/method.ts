@@ -3,7 +3,7 @@
  *
  * N = rows of the held-out split.
  */
-import type { FitResult, ModelPlan, TokenBatch, TrainingRow } from "@cee/backbone";
+import type { FitResult, FitWatch, ModelPlan, TokenBatch, TrainingRow } from "@cee/backbone";
 import type { Engine, HostParams } from "@cee/engine";
 import type {
   ExitRecord,
@@ -24,8 +24,12 @@ export interface TrainingSpec {
   readonly parent?: TrainingSpec;
   /** Its parameters join the model's as `strategy.*`, and its observations are recorded for the phases. */
   readonly strategy?: ExitStrategy;
+  /** Looks on while this runs; no part of what the training is. */
+  readonly watch?: FitWatch;
   plan(): PhasePlan;
 }
+
+export type RecordedSplit = "dev" | "validation" | "train";
 
 export interface Trained {
   /** Content address. */
@@ -54,20 +58,23 @@ export interface Workbench {
   readonly dev: readonly TrainingRow[];
   fit(spec: TrainingSpec): Promise<Trained>;
   /** Full-depth pass with the strategy's observations; recorded once per training and observation. */
-  record(
-    trained: Trained,
-    strategy: ExitStrategy,
-    split?: "dev" | "validation" | "train",
-  ): Promise<ExitRecord>;
+  record(trained: Trained, strategy: ExitStrategy, split?: RecordedSplit): Promise<ExitRecord>;
   /** Full depth in one graph, without exits: the time to compare with. */
   openFull(trained: Trained): Promise<TimedModel>;
   /** The early-stopping host on this model, for timing. */
   open(trained: Trained, strategy: ExitStrategy): Promise<TimedModel>;
 }
 
-/** Answers batches for real; what the clock runs over. */
+/** What a batch was told, row by row. */
+export interface BatchAnswers {
+  /** Class index or value per row. */
+  readonly predictions: ArrayLike<number>;
+}
+
+/** Answers batches for real; what the clock runs over, and what submissions are made with. */
 export interface TimedModel {
-  answer(batch: TokenBatch): Promise<void>;
+  // biome-ignore lint/suspicious/noConfusingVoidType: a model that only runs against the clock returns nothing
+  answer(batch: TokenBatch): Promise<BatchAnswers | void>;
   dispose(): Promise<void>;
 }
 

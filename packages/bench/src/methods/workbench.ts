@@ -15,9 +15,15 @@ import {
   type TrainingRow,
 } from "@cee/backbone";
 import type { Engine, HostParams } from "@cee/engine";
-import { classify, type ExitRecord, type ExitStrategy, toObserver } from "@cee/exit-policies";
+import {
+  classify,
+  type ExitRecord,
+  type ExitStrategy,
+  predictionOf,
+  toObserver,
+} from "@cee/exit-policies";
 import type { ProgressLine } from "../glue/progress.js";
-import type { TimedModel, Trained, TrainingSpec, Workbench } from "./method.js";
+import type { RecordedSplit, TimedModel, Trained, TrainingSpec, Workbench } from "./method.js";
 
 export interface WorkbenchOptions
   extends Pick<
@@ -82,6 +88,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       ...(parent ? { trained: parent.trained } : {}),
       log: (line) => progress.print(line),
       ...(options.signal ? { signal: options.signal } : {}),
+      ...(spec.watch ? { watch: spec.watch } : {}),
       onProgress: ({ phase, epoch, epochs, loss }) =>
         progress.update(
           `${taskName} · ${spec.label} · ${phase} epoch ${epoch}/${epochs} · loss ${loss.toFixed(4)}`,
@@ -132,7 +139,8 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       );
       return {
         answer: async (batch: TokenBatch) => {
-          await classify(runner, batch, strategy);
+          const { predictions } = await classify(runner, batch, strategy);
+          return { predictions };
         },
         dispose: () => runner.dispose(),
       };
@@ -141,7 +149,12 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       const flat = openFlat(engine, model, trained.params);
       return {
         answer: async (batch) => {
-          await flat.logits(batch);
+          const logits = await flat.logits(batch);
+          const { classes, task } = model.shape;
+          const predictions = Float32Array.from({ length: logits.length / classes }, (_, row) =>
+            predictionOf(task, logits, row * classes, classes),
+          );
+          return { predictions };
         },
         dispose: () => flat.dispose(),
       };
@@ -154,7 +167,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
   const recordSplit = async (
     trained: Trained,
     strategy: ExitStrategy,
-    split: "dev" | "validation" | "train",
+    split: RecordedSplit,
   ): Promise<ExitRecord> => {
     const observer = toObserver(strategy, strategyParams(trained.params));
     let program = programs.get(strategy.name);
