@@ -11,7 +11,7 @@ import {
   type TrainingRow,
 } from "@cee/backbone";
 import { type ResolveModelOptions, resolveModel } from "@cee/backbone/hub";
-import { createEngine, type Engine } from "@cee/engine";
+import type { Engine } from "@cee/engine";
 import {
   checkHost,
   type ExitHead,
@@ -28,9 +28,10 @@ import { type HeldOutRow, prepareHeldOut, recordHeldOut } from "../held-out.js";
 import type { EarlyExitParts } from "../model-folder.js";
 import type { ConsistentEEOptions, PhaseSettings } from "../options.js";
 import { policyPhase } from "../phases.js";
+import { openEngine, type RunnerOptions } from "../serve/open-runner.js";
 import { headsPhase } from "./heads-phase.js";
 
-export interface AddExitsOptions {
+export interface AddExitsOptions extends RunnerOptions {
   /**
    * What the exits learn from: labelled texts, or texts without labels, which then learn full depth's answers. The rows of
    * the fine-tuning will do.
@@ -57,10 +58,6 @@ export interface AddExitsOptions {
   readonly maxLength?: number;
   /** Folder for a checkpoint, so that an interrupted run goes on, and for recorded states that exceed memory. */
   readonly out?: string;
-  /** @default the processors available to this process */
-  readonly threads?: number;
-  readonly device?: string;
-  readonly runtime?: "auto" | "onnxruntime-node" | "onnxruntime-web" | "eager";
   readonly onProgress?: (progress: AddExitsProgress) => void;
   /** Stops after the step in progress. */
   readonly signal?: AbortSignal;
@@ -117,13 +114,7 @@ export async function addExits(
     distill,
   });
   const own: HostParams = strategy.definition.params?.(shape, strategy.options, seed) ?? {};
-  const engine = await createEngine({
-    ...(options.runtime !== undefined && { runtime: options.runtime }),
-    ...(options.threads !== undefined && { threads: options.threads }),
-    ...(options.device !== undefined && {
-      providers: options.device === "cpu" ? ["cpu"] : [options.device, "cpu"],
-    }),
-  });
+  const engine = await openEngine(options);
   try {
     const { onProgress, signal, out } = options;
     const { params, reports, trained } = await fit({

@@ -18,6 +18,15 @@ export interface OpenedRunner {
   readonly runner: ExitRunner<TokenBatch>;
 }
 
+/** Creates the engine that these options ask for. */
+export function openEngine({ runtime, device, threads }: RunnerOptions): Promise<Engine> {
+  return createEngine({
+    ...(runtime !== undefined && { runtime }),
+    ...(threads !== undefined && { threads }),
+    ...(device !== undefined && { providers: device === "cpu" ? ["cpu"] : [device, "cpu"] }),
+  });
+}
+
 /** Compiles the model for its strategy; the knob is not part of what is compiled. */
 export async function openRunner(
   {
@@ -26,13 +35,9 @@ export async function openRunner(
     params,
     reports,
   }: Required<Pick<EarlyExitParts, "encoder" | "strategy" | "params" | "reports">>,
-  { runtime, device, threads }: RunnerOptions,
+  options: RunnerOptions,
 ): Promise<OpenedRunner> {
-  const engine = await createEngine({
-    ...(runtime !== undefined && { runtime }),
-    ...(threads !== undefined && { threads }),
-    ...(device !== undefined && { providers: device === "cpu" ? ["cpu"] : [device, "cpu"] }),
-  });
+  const engine = await openEngine(options);
   try {
     const trained = { heads: encoder.trainedHeads, strategy: reports.length > 0 };
     const observer = toObserver(strategy, params);
