@@ -1,0 +1,116 @@
+/**
+ * @file ConsistentEE's own settings on embedded or GLUE tasks: from one shared initialisation, every setting with every
+ * alpha; score and mean exit layer of the held-out rows.
+ *
+ * Usage: tsx --conditions=@cee/source packages/bench/scripts/search-consistentee.ts tasks=sentiment,nli3 lr=1e-3,3e-3
+ * Settings: tasks, data (a folder of GLUE files), limit, width, depth, seed, threads, reward; and lists to combine:
+ * lr and epochs of the policy, rounds, task (learning rate of the task step), wce (its weight), final (0 or 1), alpha.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  type ConsistentEEInput,
+  consistentEE,
+  consistentEEPlan,
+  consistentEEPresets,
+  resolveOptions,
+} from "@cee/consistentee";
+import { createEngine } from "@cee/engine";
+import { type ExitStrategy, replay } from "@cee/exit-policies";
+import { loadEmbeddedTask } from "../src/data/embedded.js";
+import { loadGlueTask } from "../src/data/glue.js";
+import { prepareBackbone } from "../src/glue/backbone.js";
+import { prepareRows } from "../src/glue/prepare.js";
+import { createProgressLine } from "../src/glue/progress.js";
+import { initialiseSpec, rateFor } from "../src/methods/strategy-method.js";
+import { createWorkbench } from "../src/methods/workbench.js";
+import { score } from "../src/metrics/score.js";
+
+const given = Object.fromEntries(process.argv.slice(2).map((word) => word.split("=")));
+const number = (name: string, otherwise: number): number => Number(given[name] ?? otherwise);
+const list = (name: string, otherwise: number): number[] =>
+  (given[name] ?? String(otherwise)).split(",").map(Number);
+const { policy, task: taskPhase } = consistentEEPresets.small;
+const engine = await createEngine({ threads: number("threads", 2) });
+const progress = createProgressLine();
+const seed = number("seed", 42);
+const maxLength = 64;
+const out = await mkdtemp(join(tmpdir(), "cee-search-"));
+
+for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
+  const task = given.data
+    ? await loadGlueTask(given.data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
+    : loadEmbeddedTask(name, {});
+  const encoder = await prepareBackbone({
+    spec: given.backbone ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
+    task,
+    seed,
+    maxLength,
+    progress,
+  });
+  const rows = prepareRows(task, encoder, { seed, maxLength });
+  const bench = createWorkbench({
+    engine,
+    model: { config: encoder.config, shape: encoder.shape, head: encoder.head },
+    params: encoder.params,
+    taskName: name,
+    seed,
+    preset: "small",
+    epochs: given.init ? Number(given.init) : undefined,
+    train: rows.train,
+    validation: rows.validation,
+    dev: rows.dev,
+    identity: { search: name },
+    out,
+    progress,
+    unitsPerStep: () => 0,
+  });
+  const labels = task.splits.dev.map(({ label }) => label);
+  for (const learningRate of list("lr", policy.learningRate))
+    for (const epochs of list("epochs", policy.epochs))
+      for (const maxRounds of list("rounds", 3))
+        for (const taskRate of list("task", taskPhase.learningRate))
+          for (const wceWeight of list("wce", 0))
+            for (const final of list("final", 0)) {
+              const cells: string[] = [];
+              const before = process.cpuUsage();
+              for (const alpha of list("alpha", 0.03)) {
+                const input: ConsistentEEInput = {
+                  preset: "small",
+                  reward: given.reward === "vanilla" ? "vanilla" : "hardness",
+                  alpha,
+                  initialised: true,
+                  maxRounds,
+                  wceWeight,
+                  finishWithPolicy: final === 1,
+                  policy: { learningRate, epochs },
+                  task: { learningRate: rateFor(bench, taskRate) },
+                };
+                const options = resolveOptions(input);
+                const strategy = consistentEE(input) as ExitStrategy;
+                const trained = await bench.fit({
+                  label: "search",
+                  identity: { options },
+                  parent: initialiseSpec(bench),
+                  strategy,
+                  plan: () => consistentEEPlan(bench.shape, options),
+                });
+                const record = await bench.record(trained, strategy);
+                const { exitLayers, predictions } = replay(record, strategy);
+                const mean = exitLayers.reduce((sum, layer) => sum + layer, 0) / exitLayers.length;
+                const reached = trained.reports.filter(({ phase }) => phase.startsWith("task-"));
+                cells.push(
+                  `${alpha}: ${score(task.task.metric, predictions, labels).toFixed(3)} at ${mean.toFixed(2)} (${reached.length})`,
+                );
+              }
+              const { user, system } = process.cpuUsage(before);
+              process.stdout.write(
+                `${name} lr ${learningRate} epochs ${epochs} rounds ${maxRounds} task ${taskRate} wce ${wceWeight} final ${final} | ${cells.join(" | ")} | ${Math.round((user + system) / 1e6)} processor seconds\n`,
+              );
+            }
+  await bench.dispose();
+}
+progress.stop();
+await engine.dispose();
+await rm(out, { recursive: true, force: true });
