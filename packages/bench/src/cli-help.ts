@@ -50,7 +50,9 @@ How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)
   --epochs <n>             of the training on all exits, instead of the preset's
   --seeds <a,b>            everything once per seed; the table prints means (default: 42)
-  --threads <n>            (default: all processors)
+  --threads <n>            of each worker (default: the processors, shared among the workers)
+  --workers <n>            tasks and seeds that run side by side, a process each; while one takes times, the others stand
+                           still (default: a worker per processor for generated tasks, else 1)
   --runtime <name>         auto, onnxruntime-node, onnxruntime-web or eager (default: auto)
 
 Where it goes:

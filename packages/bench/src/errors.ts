@@ -15,6 +15,7 @@ export type BenchErrorCode =
   | "WRITE_FAILED"
   | "TRAINING_FAILED"
   | "RUN_MISMATCH"
+  | "WORKER_DIED"
   | "STOPPED";
 
 export class BenchError extends Error {

@@ -19,6 +19,7 @@ export const tiny: readonly string[] = [
   "--epochs=1",
   "--max-length=16",
   "--threads=1",
+  "--workers=1",
 ];
 
 export interface Recorded extends GlueOutcome {

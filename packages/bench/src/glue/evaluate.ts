@@ -27,6 +27,7 @@ import {
   type SplitAnswers,
   stripRows,
 } from "./answers.js";
+import type { Exclusively } from "./task-run.js";
 import { timeModels } from "./timing.js";
 
 export interface EvaluateOptions {
@@ -47,6 +48,8 @@ export interface EvaluateOptions {
   /** Show some rows layer by layer. @default false */
   readonly strips?: boolean;
   readonly signal?: AbortSignal | undefined;
+  /** Runs the clock while nothing else does. @default at once */
+  readonly exclusively?: Exclusively;
 }
 
 /** What one method gave on one split. */
@@ -215,7 +218,7 @@ function stripsOf(
 
 /** Saved runtime per operating point, all of them against full depth in the same rounds. */
 async function timeAll(
-  { full, encoded, padId, timedRows = 32, signal }: EvaluateOptions,
+  { full, encoded, padId, timedRows = 32, signal, exclusively = (run) => run() }: EvaluateOptions,
   points: readonly CurvePoint[],
 ): Promise<ReadonlyMap<CurvePoint, number>> {
   if (points.length === 0) return new Map();
@@ -225,7 +228,9 @@ async function timeAll(
   const reference = await full.open();
   try {
     for (const point of points) models.push(await point.open());
-    const { savedRuntime } = await timeModels(reference, models, { rows, padId, signal });
+    const { savedRuntime } = await exclusively(() =>
+      timeModels(reference, models, { rows, padId, signal }),
+    );
     return new Map(points.map((point, index) => [point, savedRuntime[index] as number]));
   } finally {
     await reference.dispose();

@@ -29,6 +29,8 @@ export interface GlueOptions {
   readonly resume: boolean;
   readonly dryRun: boolean;
   readonly threads: number | undefined;
+  /** Processes that share the tasks and seeds. */
+  readonly workers: number | undefined;
   readonly runtime: RuntimeName | undefined;
   readonly hubUrl: string | undefined;
   /** What gives these results again, for the report: as typed, without `--resume`. */
@@ -64,6 +66,7 @@ const known: readonly string[] = [
   "name",
   "cells",
   "threads",
+  "workers",
   "runtime",
   "hub-url",
   ...glueFlags,
@@ -109,6 +112,7 @@ export function parseGlueOptions(
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
     threads: read.whole("threads", 1),
+    workers: read.whole("workers", 1),
     runtime: read.choice("runtime", runtimes),
     hubUrl: hubUrlOf(read),
     command,

@@ -1,4 +1,5 @@
 /** @file `bench glue`: trains and compares methods on every task, and leaves a table, a report and `results.json`. */
+import { availableParallelism } from "node:os";
 import { createEngine } from "@cee/engine";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
@@ -9,10 +10,11 @@ import { type LoadedData, loadTasks } from "./load.js";
 import type { GlueOptions } from "./options.js";
 import { type GlueOutcome, resultsOf, writeOutput } from "./output.js";
 import { createProgressLine, duration, type ProgressLine } from "./progress.js";
-import { openRunFolder, type RunSettings } from "./run-folder.js";
+import { openRunFolder, type RunFolder, type RunSettings } from "./run-folder.js";
 import { checkStop } from "./stop.js";
 import {
   type Collected,
+  type Exclusively,
   emptyCollection,
   type PreparedRun,
   prepareRun,
@@ -21,6 +23,7 @@ import {
   unitsOf,
   unitsPerRow,
 } from "./task-run.js";
+import { runInWorkers } from "./workers.js";
 
 export interface GlueHooks {
   /** @default a line on standard error */
@@ -32,6 +35,8 @@ export interface GlueHooks {
   /** Before the methods of a task and seed train, and after their cells are finished, while everything is still open. */
   readonly beforeTask?: (prepared: PreparedRun) => Promise<void>;
   readonly afterTask?: (prepared: PreparedRun, collected: Collected) => Promise<void>;
+  /** Runs something while no other worker does. @default at once */
+  readonly exclusively?: Exclusively;
 }
 
 const DEFAULTS = {
@@ -45,14 +50,58 @@ const DEFAULTS = {
  * @throws BenchError `STOPPED` when the signal asked for it; what loading data, backbone and strategies gives
  */
 export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Promise<GlueOutcome> {
-  const { progress = createProgressLine(), signal } = hooks;
+  return withRun(options, hooks, async (run, data) => {
+    const { progress, engine } = run;
+    checkSupport(run.chosen, data.tasks);
+    const beside = run.workers > 1 ? `; ${run.workers} workers side by side` : "";
+    progress.print(`Runtime: ${engine.description}${beside}`);
+    progress.print(
+      `Backbone: ${run.backbone}; preset ${options.preset}; seeds ${options.seeds.join(", ")}`,
+    );
+    if (options.dryRun) return dryRun(run, data);
+    hooks.onStart?.(run, data);
+    return runAll(run, data, hooks);
+  });
+}
+
+/** What a worker runs: one task with one seed, in a run folder that is there. */
+export async function runPair(
+  options: GlueOptions,
+  seed: number,
+  hooks: GlueHooks,
+): Promise<Collected> {
+  return withRun(options, hooks, async (run, data) => {
+    const collected = emptyCollection();
+    const prepared = await prepareRun(run, data.tasks[0] as LoadedTask, seed);
+    try {
+      const { progress } = run;
+      const log = (line: string) => progress.print(line);
+      const folder = await openRunFolder(options.out, settingsOf(run, data), { resume: true, log });
+      progress.plan(unitsOf(prepared));
+      await runTask(run, prepared, folder, collected, 0);
+    } finally {
+      await prepared.dispose();
+    }
+    return collected;
+  });
+}
+
+async function withRun<T>(
+  options: GlueOptions,
+  hooks: GlueHooks,
+  use: (run: Run, data: LoadedData) => Promise<T>,
+): Promise<T> {
+  const { progress = createProgressLine(), signal, exclusively = (run) => run() } = hooks;
   const defaults = DEFAULTS[options.data === "embedded" ? "embedded" : "real"];
   const chosen = await chooseMethods(options);
   const data = await loadTasks(options, progress);
-  checkSupport(chosen, data.tasks);
-  const { threads, runtime } = options;
+  const { runtime } = options;
+  // What a caller wants to see of each task can't be seen from another process.
+  const isWatched = hooks.beforeTask !== undefined || hooks.afterTask !== undefined;
+  const shared = isWatched ? { ...options, workers: 1 } : options;
+  const { workers, threads } = shareOut(shared, pairsOf(data, options).length);
   const engine = await createEngine({
-    ...(threads === undefined ? {} : { threads }),
+    threads,
     ...(runtime === undefined ? {} : { runtime }),
   });
   const run: Run = {
@@ -63,16 +112,12 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
     engine,
     progress,
     signal,
+    exclusively,
+    workers,
     cells: options.cells === undefined ? undefined : openCells(options.cells),
   };
   try {
-    progress.print(`Runtime: ${engine.description}`);
-    progress.print(
-      `Backbone: ${run.backbone}; preset ${options.preset}; seeds ${options.seeds.join(", ")}`,
-    );
-    if (options.dryRun) return await dryRun(run, data);
-    hooks.onStart?.(run, data);
-    return await runAll(run, data, hooks);
+    return await use(run, data);
   } finally {
     progress.stop();
     await engine.dispose();
@@ -80,20 +125,58 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
 }
 
 async function runAll(run: Run, data: LoadedData, hooks: GlueHooks): Promise<GlueOutcome> {
-  const { options, progress, signal } = run;
-  const collected = emptyCollection();
-  const pairs = data.tasks.flatMap((task) => options.seeds.map((seed) => ({ task, seed })));
-  let next: PreparedRun | undefined;
+  const { options, progress, workers } = run;
+  const pairs = pairsOf(data, options);
+  // Before the folder is touched: a backbone that can't be used should not move an older run aside.
+  // A worker says once more what there is to say about the rows.
+  const quiet = { ...progress, print: () => undefined };
+  const first = await prepareRun(
+    workers > 1 ? { ...run, progress: quiet } : run,
+    data.tasks[0] as LoadedTask,
+    options.seeds[0] as number,
+  );
+  let folder: RunFolder;
   try {
-    // Before the folder is touched: a backbone that can't be used should not move an older run aside.
-    next = await prepareRun(run, data.tasks[0] as LoadedTask, options.seeds[0] as number);
-    const folder = await openRunFolder(options.out, settingsOf(run, data), {
+    folder = await openRunFolder(options.out, settingsOf(run, data), {
       resume: options.resume,
       log: (line) => progress.print(line),
     });
+  } catch (cause) {
+    await first.dispose();
+    throw cause;
+  }
+  const collected =
+    workers > 1
+      ? await sideBySide(run, pairs, first)
+      : await oneAfterAnother(run, pairs, folder, first, hooks);
+  progress.stop();
+  return writeOutput(run, data, collected);
+}
+
+interface TaskSeed {
+  readonly task: LoadedTask;
+  readonly seed: number;
+}
+
+function pairsOf({ tasks }: LoadedData, { seeds }: GlueOptions): TaskSeed[] {
+  return tasks.flatMap((task) => seeds.map((seed) => ({ task, seed })));
+}
+
+/** In this process. */
+async function oneAfterAnother(
+  run: Run,
+  pairs: readonly TaskSeed[],
+  folder: RunFolder,
+  first: PreparedRun,
+  hooks: GlueHooks,
+): Promise<Collected> {
+  const { progress, signal } = run;
+  const collected = emptyCollection();
+  let next: PreparedRun | undefined = first;
+  try {
     // What the tasks to come will take is known when they are prepared; until then, as much per row as the first.
-    const first = unitsOf(next) / sizeOf(next.task);
-    const guesses = pairs.map(({ task }) => first * sizeOf(task));
+    const perSize = unitsOf(next) / sizeOf(next.task);
+    const guesses = pairs.map(({ task }) => perSize * sizeOf(task));
     progress.plan(guesses.reduce((sum, units) => sum + units, 0));
     let before = 0;
     for (const [index, { task, seed }] of pairs.entries()) {
@@ -117,8 +200,46 @@ async function runAll(run: Run, data: LoadedData, hooks: GlueHooks): Promise<Glu
   } finally {
     await next?.dispose();
   }
-  progress.stop();
-  return writeOutput(run, data, collected);
+  return collected;
+}
+
+/** In processes of their own, which find everything prepared. */
+async function sideBySide(
+  { options, progress, signal, chosen, workers, engine }: Run,
+  pairs: readonly TaskSeed[],
+  first: PreparedRun,
+): Promise<Collected> {
+  await first.dispose();
+  const found = await runInWorkers({
+    options,
+    pairs: pairs.map(({ task, seed }) => ({ task: task.task.name, seed, size: sizeOf(task) })),
+    methods: chosen.methods.map(({ name }) => name),
+    workers,
+    threads: engine.threads,
+    progress,
+    signal,
+    onDone: ({ task, seed }, finished) =>
+      progress.print(`${task} · seed ${seed} done (${finished} of ${pairs.length})`),
+  });
+  const collected = emptyCollection();
+  for (const { rows, failures, leftOut, answers, taken } of found) {
+    collected.rows.push(...rows);
+    collected.failures.push(...failures);
+    collected.leftOut.push(...leftOut);
+    collected.answers.push(...answers);
+    collected.taken.push(...taken);
+  }
+  return collected;
+}
+
+/** How many processes share the pairs, and how many threads each has. */
+function shareOut({ data, workers, threads }: GlueOptions, pairs: number) {
+  const processors = availableParallelism();
+  // A larger encoder keeps several threads busy by itself, and takes gigabytes.
+  const wanted =
+    workers ?? (data === "embedded" ? Math.max(1, Math.floor(processors / (threads ?? 1))) : 1);
+  const count = Math.min(wanted, pairs);
+  return { workers: count, threads: threads ?? Math.max(1, Math.floor(processors / count)) };
 }
 
 /** Characters to train on. */
@@ -184,9 +305,10 @@ async function dryRun(run: Run, data: LoadedData): Promise<GlueOutcome> {
     }
   }
   const seeds = options.seeds.length;
+  const beside = run.workers > 1 ? `, ${run.workers} workers side by side` : "";
   lines.push(
     "",
-    `Predicted training time: ${duration(total * seeds)} (${seeds} seed${seeds === 1 ? "" : "s"}), from a step measured just now; recording and timing come on top. Nothing was written.`,
+    `Predicted training time: ${duration((total * seeds) / run.workers)} (${seeds} seed${seeds === 1 ? "" : "s"}${beside}), from a step measured just now; recording and timing come on top. Nothing was written.`,
   );
   const nothing = emptyCollection();
   return {

@@ -22,6 +22,8 @@ import type { RunFolder } from "./run-folder.js";
 import { checkStop, isStop } from "./stop.js";
 import { machineOf, versionsOf } from "./versions.js";
 
+export type Exclusively = <T>(run: () => Promise<T>) => Promise<T>;
+
 /** What all tasks of a run share. */
 export interface Run {
   readonly options: GlueOptions;
@@ -31,6 +33,10 @@ export interface Run {
   readonly engine: Engine;
   readonly progress: ProgressLine;
   readonly signal: AbortSignal | undefined;
+  /** Runs something while no other worker does. */
+  readonly exclusively: Exclusively;
+  /** Processes that share the tasks and seeds. */
+  readonly workers: number;
   /** Finished cells that are kept beyond the run folder. */
   readonly cells: CellFolder | undefined;
 }
@@ -236,7 +242,7 @@ export async function runTask(
 }
 
 async function runCell(
-  { options, progress, signal }: Run,
+  { options, progress, signal, exclusively }: Run,
   { task, seed, bench, encoder }: PreparedRun,
   method: Method,
   split: Split,
@@ -266,6 +272,7 @@ async function runCell(
     points,
     strips: split.name === "dev" && seed === options.seeds[0],
     signal,
+    exclusively,
   });
 }
 

@@ -1,0 +1,53 @@
+/** @file Tasks side by side in worker processes: the same results, and a worker that dies takes only its own cells along. */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { expect, it } from "vitest";
+import type { Results } from "../src/results.js";
+import { benchChild, strategySource, timeless, tiny } from "./glue-helpers.js";
+import { temporaryFolder } from "./helpers.js";
+
+const settings = tiny.filter((word) => !word.startsWith("--workers"));
+const tasks = "--tasks=sentiment,similarity";
+const methods = "--methods=full,patience";
+
+async function rowsOf(out: string) {
+  const { command: _, ...results } = (await timeless(out)) as Results;
+  return results;
+}
+
+it("gives the results of one process", async () => {
+  const folder = await temporaryFolder();
+  const [one, two] = [path.join(folder, "one"), path.join(folder, "two")];
+  const words = ["glue", ...settings, tasks, methods, "--seeds=1,2"];
+  const alone = await benchChild([...words, `--out=${one}`, "--workers=1"]);
+  const together = await benchChild([...words, `--out=${two}`, "--workers=2"]);
+  expect([alone.code, together.code], together.stderr).toEqual([0, 0]);
+  expect(together.stderr).toContain("2 workers side by side");
+  expect(together.stderr).toContain("(4 of 4)");
+  expect(await rowsOf(two)).toEqual(await rowsOf(one));
+}, 120_000);
+
+it("loses only the cells of a worker that dies", async () => {
+  const dies = `observe: ({ probs }) => {
+    if (process.send) process.kill(process.pid, "SIGKILL");
+    return tf.max(probs, 1);
+  },`;
+  const folder = await temporaryFolder({ "dies.mjs": strategySource("dies", dies) });
+  const out = path.join(folder, "run");
+  const finished = await benchChild([
+    "glue",
+    ...settings,
+    tasks,
+    methods,
+    `--strategy=${path.join(folder, "dies.mjs")}`,
+    `--out=${out}`,
+    "--workers=2",
+  ]);
+  expect(finished.code, finished.stderr).toBe(1);
+  expect(finished.stderr).toContain(
+    "[sentiment, seed 42] its process ended with signal SIGKILL before it was done.",
+  );
+  const results = JSON.parse(await readFile(path.join(out, "results.json"), "utf8")) as Results;
+  expect(new Set(results.rows.map(({ task }) => task))).toEqual(new Set(["similarity"]));
+  expect(new Set(results.failures?.map(({ task }) => task))).toEqual(new Set(["sentiment"]));
+}, 120_000);
