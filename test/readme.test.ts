@@ -1,10 +1,18 @@
 /** @file Holds the READMEs to their word: the pinned commands, the links, and the code that they show, which runs here. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
-import { scratchFolder, tinyParts } from "../packages/consistentee/test/tiny-model.js";
+import { scratchFolder, texts, tinyParts } from "../packages/consistentee/test/tiny-model.js";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
@@ -59,6 +67,8 @@ describe("the README", () => {
     "docs/index.md",
     "docs/architecture.md",
     "docs/results.md",
+    "docs/serving.md",
+    "packages/consistentee/README.md",
   ])("links to what is there: %s", (page) => {
     const text = readFileSync(join(root, page), "utf8");
     const links = [...text.matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link]) => link as string);
@@ -71,6 +81,49 @@ describe("the README", () => {
   describe("shows a strategy that", () => {
     for (const check of conformance(shown, { configurations: [[], [{ threshold: 0.6 }]] }))
       it(check.name, check.run);
+  });
+});
+
+describe("a page of the documentation", () => {
+  it("shows a program that runs: serving", async () => {
+    const folder = scratchFolder();
+    const parts = tinyParts();
+    // What Hugging Face's classes would have written.
+    await saveEarlyExitModel(parts, join(folder, "whole"));
+    mkdirSync(join(folder, "bert-sst2"));
+    for (const name of ["config.json", "model.safetensors", "tokenizer.json"])
+      cpSync(join(folder, "whole", name), join(folder, "bert-sst2", name));
+    const lines = (count: number) =>
+      Array.from({ length: count }, (_, row) =>
+        JSON.stringify({ text: texts[row % texts.length], label: row % 2 }),
+      ).join("\n");
+    writeFileSync(join(folder, "train.jsonl"), lines(40));
+    writeFileSync(join(folder, "held-out.jsonl"), lines(320));
+    const page = readFileSync(join(root, "docs", "serving.md"), "utf8");
+    const code = codeOf(page).replaceAll('"./', `"${folder}/`);
+    const printed: string[] = [];
+    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
+      printed.push(all.join(" "));
+    });
+    const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
+    try {
+      await import(/* @vite-ignore */ moduleOf("consistentee", code));
+    } finally {
+      log.mockRestore();
+      write.mockRestore();
+    }
+    const [note, ...rest] = printed;
+    expect(note).toMatch(/320 held-out rows/);
+    expect(rest.slice(0, 3)).toEqual([
+      expect.stringMatching(/^(negative|positive) [01]\.\d\d [123] true$/),
+      expect.stringMatching(/^(negative|positive) [01]\.\d\d [12] true$/),
+      expect.stringMatching(/^(negative|positive) [01]\.\d\d [123] true$/),
+    ]);
+    expect(rest[3]).toMatch(/^(negative|positive),BAD_INPUT,(negative|positive)$/);
+    expect(rest[4]).toMatch(
+      /^(early-exit fine|full-depth Full depth).* no audit yet no window yet$/,
+    );
+    expect(rest.slice(5)).toHaveLength(2);
   });
 });
 
