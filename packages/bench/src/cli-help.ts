@@ -62,6 +62,8 @@ Where it goes:
                            cells that are there and made from the same data and options as done, in any run
   --resume                 goes on with the run in that folder: finished cells and trainings are not repeated
   --dry-run                lists every training with its predicted time, and stops
+  --texts                  the report quotes the texts of the rows that it shows one by one, of your data too; without it
+                           only generated rows are quoted
 
 Ctrl-C stops after the step in progress, with a checkpoint; --resume goes on. Exit codes: 0 all cells finished, 1 something
 failed (the other cells are finished and say so), 2 the command line was wrong, 130 stopped.

@@ -2,9 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { BenchError } from "../errors.js";
 import type { PaperResults } from "../paper/paper-results.js";
-
-/** What a value must look like: a type's name, a list of one shape, or fields by name; `?` lets null through. */
-type Shape = "text" | "number" | "number?" | readonly [Shape] | { readonly [field: string]: Shape };
+import { mismatch, type Shape } from "../shape.js";
 
 const point = { alpha: "number", seed: "number", speedup: "number", score: "number" } as const;
 
@@ -100,42 +98,4 @@ export async function readPaper(file: string): Promise<PaperResults> {
     throw new BenchError("BAD_RESULTS", file, `${problem}. Make it again with bench paper.`);
   }
   return json as PaperResults;
-}
-
-/** The first place where a value is not of the shape. */
-function mismatch(value: unknown, wanted: Shape, where: string): string | undefined {
-  if (typeof wanted === "string") {
-    const isFine =
-      wanted === "text"
-        ? typeof value === "string"
-        : (wanted === "number?" && value === null) || Number.isFinite(value);
-    return isFine
-      ? undefined
-      : `${where}: expected ${wanted.replace("?", " or null")}, got ${show(value)}`;
-  }
-  if (isList(wanted)) {
-    if (!Array.isArray(value)) return `${where}: expected a list, got ${show(value)}`;
-    for (const [index, item] of value.entries()) {
-      const problem = mismatch(item, wanted[0], `${where}[${index}]`);
-      if (problem !== undefined) return problem;
-    }
-    return undefined;
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return `${where || "the file"}: expected an object, got ${show(value)}`;
-  }
-  for (const [name, inner] of Object.entries(wanted)) {
-    const place = where === "" ? name : `${where}.${name}`;
-    const problem = mismatch((value as Record<string, unknown>)[name], inner, place);
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
-}
-
-function isList(wanted: Shape): wanted is readonly [Shape] {
-  return Array.isArray(wanted);
-}
-
-function show(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).slice(0, 60);
 }

@@ -24,6 +24,7 @@ const columns: readonly (readonly [name: string, value: (row: ResultRow) => Valu
   ["meanExitLayerHigh", ({ intervals }) => intervals?.meanExitLayer?.[1]],
   ["savedLayers", ({ savedLayers }) => savedLayers],
   ["speedup", ({ speedup }) => speedup],
+  ["cost", ({ cost }) => cost],
   ["savedRuntime", ({ savedRuntime }) => savedRuntime],
   ["n", ({ n }) => n],
   ["exitHistogram", ({ exitHistogram }) => exitHistogram?.join(" ")],

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import type { PaperResults } from "../paper/paper-results.js";
-import { type AxisName, axes, taskChart } from "../report/curves-section.js";
+import { type AxisName, axesOf, taskChart } from "../report/curves-section.js";
 import { type ReportOptions, renderReport } from "../report/report.js";
 import { viewOf } from "../report/view.js";
 import { type Results, readResults, writeFileWhole } from "../results.js";
@@ -25,6 +25,7 @@ export interface Presentation {
 const pictureNames: Readonly<Record<AxisName, string>> = {
   saved: "saved-layers",
   speedup: "speedup",
+  work: "work",
   time: "time",
 };
 
@@ -103,7 +104,7 @@ function picturesOf(results: Results, options: ReportOptions): (readonly [string
     let name = base;
     for (let count = 2; taken.has(name.toLowerCase()); count += 1) name = `${base}-${count}`;
     taken.add(name.toLowerCase());
-    return (Object.keys(axes) as AxisName[]).flatMap((axis) => {
+    return axesOf(view).flatMap((axis) => {
       const chart = taskChart(view, column, axis);
       return chart
         ? [[`${name}-${pictureNames[axis]}`, chartPicture(chart, column.title)] as const]

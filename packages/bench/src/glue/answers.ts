@@ -104,7 +104,7 @@ export function parseAnswers(
 }
 
 /** Rows of a task that are shown layer by layer. */
-const STRIPS = 12;
+const STRIPS = 24;
 
 /** Row indices spread over the split. */
 export function stripRows(rows: number): number[] {
@@ -117,13 +117,14 @@ export function nameOf(value: number, { regression, labels }: TaskDefinition): s
   return regression ? Number(value.toFixed(3)) : (labels[value] ?? String(value));
 }
 
-/** The part of a strip that the row itself gives. */
-export function describeRow(row: DataRow, task: TaskDefinition) {
+/** The part of a strip that the row itself gives; a text that may not be quoted is empty. */
+export function describeRow(row: DataRow, task: TaskDefinition, texts: boolean) {
   const { id, text, pair, label, hardness } = row;
+  const isQuoted = texts || hardness !== undefined;
   return {
     id,
-    text,
-    ...(pair === undefined ? {} : { pair }),
+    text: isQuoted ? text : "",
+    ...(pair === undefined || !isQuoted ? {} : { pair }),
     label: nameOf(label, task),
     ...(hardness === undefined ? {} : { hardness }),
   };

@@ -47,6 +47,8 @@ export interface EvaluateOptions {
   readonly timedRows?: number;
   /** Show some rows layer by layer. @default false */
   readonly strips?: boolean;
+  /** Quote the texts of given data; those of generated rows are always kept. @default false */
+  readonly texts?: boolean;
   readonly signal?: AbortSignal | undefined;
   /** Runs the clock while nothing else does. @default at once */
   readonly exclusively?: Exclusively;
@@ -166,7 +168,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
 
 /** Some rows of a strategy, layer by layer, as the shown point or else the first one sees them. */
 function stripsOf(
-  { task, method, seed, split, dev, points, depth }: EvaluateOptions,
+  { task, method, seed, split, dev, points, depth, texts = false }: EvaluateOptions,
   shown: CurvePoint | undefined,
 ): InputStrip[] {
   const point = shown ?? points[0];
@@ -186,7 +188,7 @@ function stripsOf(
       split,
       method: method.name,
       seed,
-      ...describeRow(dev[row] as DataRow, task),
+      ...describeRow(dev[row] as DataRow, task, texts),
       answers: cells.map((cell) =>
         nameOf(predictionOf(kind, record.logits, cell * classes, classes), task),
       ),

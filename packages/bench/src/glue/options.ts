@@ -28,6 +28,8 @@ export interface GlueOptions {
   readonly cells: string | undefined;
   readonly resume: boolean;
   readonly dryRun: boolean;
+  /** Keep the texts of the rows that the report shows one by one, also of data that is not generated. */
+  readonly texts: boolean;
   readonly threads: number | undefined;
   /** Processes that share the tasks and seeds. */
   readonly workers: number | undefined;
@@ -45,7 +47,7 @@ export type RuntimeName = (typeof runtimes)[number];
 const presets = ["small", "paper"] as const;
 
 /** Options without a value. */
-export const glueFlags: readonly string[] = ["resume", "dry-run"];
+export const glueFlags: readonly string[] = ["resume", "dry-run", "texts"];
 /** Options that may be given several times. */
 export const glueLists: readonly string[] = ["strategy"];
 
@@ -111,6 +113,7 @@ export function parseGlueOptions(
     cells: cellsOf(read),
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
+    texts: args.texts === true,
     threads: read.whole("threads", 1),
     workers: read.whole("workers", 1),
     runtime: read.choice("runtime", runtimes),

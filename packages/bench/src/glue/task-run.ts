@@ -271,6 +271,7 @@ async function runCell(
     full: reference,
     points,
     strips: split.name === "dev" && seed === options.seeds[0],
+    texts: options.texts,
     signal,
     exclusively,
   });

@@ -6,6 +6,7 @@ import { type Html, html, scrollBox, sortHeading } from "./html.js";
 import {
   type Column,
   chosenPoints,
+  count,
   isReference,
   percent,
   pointTitles,
@@ -23,6 +24,8 @@ interface Value {
   readonly saved: number | null;
   readonly savedInterval: Range | undefined;
   readonly time: number | null;
+  /** Operations as a share of full depth's, where there is no exit layer. */
+  readonly cost: number | undefined;
   readonly seeds: number;
 }
 
@@ -79,11 +82,18 @@ function noteOf(view: View): string {
     );
   }
   if (view.seeds.length > 1) notes.push("±: standard error over seeds.");
+  if (view.results.taken?.length) {
+    notes.push(
+      `${count(view.results.taken.length, "cell")} of the table were finished by earlier runs, which measured their times.`,
+    );
+  }
   notes.push(
     "Bold, by the paper's rule: no other method of the block scores higher or saves more layers. Press a heading to sort.",
   );
   return notes.join(" ");
 }
+
+const FEW = 8;
 
 function filters(view: View): Html {
   const tasks =
@@ -99,7 +109,12 @@ function filters(view: View): Html {
     (point) =>
       html`<button type="button" class="chip" data-toggle="p" data-key="${point}" aria-pressed="true">${pointTitles[point]}</button>`,
   )}</div>`;
-  return html`${methodFilter(view)}${tasks}${points}`;
+  // Many methods are listed with their signs above the curves; here they would push the table off the screen.
+  const methods =
+    view.methods.length > FEW
+      ? html`<details><summary>Methods shown (${view.methods.length})</summary>${methodFilter(view)}</details>`
+      : methodFilter(view);
+  return html`${methods}${tasks}${points}`;
 }
 
 /** Chips that show and hide methods everywhere on the page. */
@@ -157,6 +172,7 @@ function summaryOf(rows: readonly ResultRow[]): Value | undefined {
         : undefined,
     ),
     time: mean(rows.map(({ savedRuntime }) => savedRuntime)),
+    cost: mean(rows.map(({ cost }) => cost ?? null)) ?? undefined,
     seeds: rows.length,
   };
 }
@@ -174,6 +190,7 @@ function averageOf(values: readonly (Value | undefined)[]): Value | undefined {
     saved: mean(known.map(({ saved }) => saved)),
     savedInterval: undefined,
     time: mean(known.map(({ time }) => time)),
+    cost: mean(known.map(({ cost }) => cost ?? null)) ?? undefined,
     seeds: 1,
   };
 }
@@ -236,9 +253,9 @@ function valueCells(value: Value, isBest: boolean, key: Html): Html {
     value.interval?.map(percent).join(", "),
   )}</td>${
     saved === null
-      ? html`<td ${key}>–</td>`
+      ? html`<td ${key}>–${value.cost === undefined ? undefined : html`<small>operations ${savedText(1 - value.cost)}</small>`}</td>`
       : html`<td data-v="${saved}" ${key}>${strong(savedText(saved))}${small(
-          value.savedInterval?.map((one) => savedText(one)).join(", "),
+          value.savedInterval && [...value.savedInterval].reverse().map(savedText).join(", "),
         )}</td>`
   }${value.time === null ? html`<td ${key}>–</td>` : html`<td data-v="${value.time}" ${key}>${savedText(value.time)}</td>`}`;
 }

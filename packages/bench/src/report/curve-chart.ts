@@ -59,7 +59,7 @@ export function curveChartBody({
     return html`<line class="grid" x1="${at}" x2="${at}" y1="${top}" y2="${height - bottom}"/><text class="tick" x="${at}" y="${height - bottom + 16}" text-anchor="middle">${label}</text>`;
   })}<text class="axis" x="${(left + width - right) / 2}" y="${height - 8}" text-anchor="middle">${title}</text><text class="axis" x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})">${yTitle}</text>${
     reference &&
-    html`<line class="reference" x1="${left}" x2="${width - right}" y1="${toY(reference.y)}" y2="${toY(reference.y)}"/><text class="tick halo" x="${left + 4}" y="${toY(reference.y) + 13}">${reference.name}</text>`
+    html`<line class="reference" x1="${left}" x2="${width - right}" y1="${toY(reference.y)}" y2="${toY(reference.y)}"/><text class="tick halo" x="${width - right - 2}" y="${toY(reference.y) - 5}" text-anchor="end">${reference.name}</text>`
   }${series.map(({ style, points }) => {
     const sorted = [...points].sort((a, b) => a.x - b.x || b.y - a.y);
     const dash = dashOf(style);

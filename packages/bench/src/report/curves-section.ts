@@ -16,7 +16,7 @@ import {
 } from "./view.js";
 
 /** What a curve can be drawn against. */
-export type AxisName = "saved" | "speedup" | "time";
+export type AxisName = "saved" | "speedup" | "work" | "time";
 
 export const axes: Readonly<
   Record<
@@ -26,8 +26,20 @@ export const axes: Readonly<
 > = {
   saved: { title: "saved layers, %", chip: "saved layers", unit: "percent" },
   speedup: { title: "speed-up, layers / mean exit layer", chip: "speed-up", unit: "times" },
+  work: {
+    title: "saved layers, or operations by the cost model, %",
+    chip: "saved work",
+    unit: "percent",
+  },
   time: { title: "saved time, % (measured)", chip: "measured time", unit: "percent" },
 };
+
+/** Work is worth a chart of its own only where some method saves work without saving layers. */
+export function axesOf(view: View): AxisName[] {
+  const names = Object.keys(axes) as AxisName[];
+  const hasCost = view.rows.some(({ cost }) => cost !== undefined);
+  return hasCost ? names : names.filter((name) => name !== "work");
+}
 
 export function curvesSection(view: View): Html {
   if (view.columns.length === 0) return html``;
@@ -48,7 +60,7 @@ ${methodFilter(view, sign)}
 
 function card(view: View, column: Column, index: number): Html {
   const { points, tips } = pointsOf(view, column);
-  const charts = (Object.keys(axes) as AxisName[]).map((name) => {
+  const charts = axesOf(view).map((name) => {
     const chart = taskChart(view, column, name, points);
     return chart
       ? html`<div class="plot" tabindex="0" role="group" aria-roledescription="chart" aria-label="${chart.description}; arrow keys walk through the points" data-axis="${name}">${curveChart(chart)}</div>`
@@ -72,8 +84,13 @@ export function taskChart(
   name: AxisName,
   drawn: readonly DrawnRow[] = pointsOf(view, column).points,
 ): CurveChart | undefined {
-  const value = (row: ResultRow) =>
-    name === "saved" ? row.savedLayers : name === "speedup" ? row.speedup : row.savedRuntime;
+  const value = (row: ResultRow): number | null =>
+    ({
+      saved: row.savedLayers,
+      speedup: row.speedup,
+      work: row.cost === undefined ? row.savedLayers : 1 - row.cost,
+      time: row.savedRuntime,
+    })[name];
   const series: ChartSeries[] = [];
   for (const [style, method] of view.methods.entries()) {
     if (isReference(view, method)) continue;
@@ -142,6 +159,7 @@ function tipOf(view: View, same: readonly ResultRow[]): string {
       `mean exit layer ${row.meanExitLayer.toFixed(2)} of ${row.layers}: saved ${percent(row.savedLayers!)} %, speed-up ${row.speedup!.toFixed(2)}×`,
     );
   }
+  if (row.cost !== undefined) lines.push(`operations ${percent(row.cost)} % of full depth`);
   if (row.knob) lines.push(`${row.knob.name} = ${knobText(row.knob.value)}`);
   lines.push(
     row.savedRuntime === null

@@ -1,4 +1,5 @@
 /** @file Exit histograms per task, method and class, and the flag for exits that are nothing but the majority class. */
+import { type Hardness, hardnessLevels } from "../data/task.js";
 import type { ResultRow } from "../results.js";
 import { histogramChart, SHADES } from "./histogram-chart.js";
 import { type Html, html, htmlTable } from "./html.js";
@@ -12,9 +13,19 @@ interface Stacking {
 }
 
 const stackings: readonly Stacking[] = [
-  { name: "kind", title: "kind of input", groups: (row) => row.exitHistogramBy },
+  {
+    name: "kind",
+    title: "kind of input",
+    groups: ({ exitHistogramBy }) => easiestFirst(exitHistogramBy),
+  },
   { name: "class", title: "class", groups: (row) => row.exitHistogramByClass },
 ];
+
+/** Generated rows are counted by hardness in the order in which they came. */
+function easiestFirst(groups: ResultRow["exitHistogramBy"]): ResultRow["exitHistogramBy"] {
+  const rank = (name: string) => hardnessLevels.indexOf(name as Hardness);
+  return groups && Object.fromEntries(Object.entries(groups).sort(([a], [b]) => rank(a) - rank(b)));
+}
 
 export function exitsSection(view: View): Html {
   const withExits = view.rows.filter(

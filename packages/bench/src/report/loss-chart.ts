@@ -3,10 +3,10 @@ import type { Figure2Panel } from "../paper/paper-results.js";
 import { type Html, html } from "./html.js";
 
 const WIDTH = 420;
-const HEIGHT = 260;
-const LEFT = 48;
+const HEIGHT = 270;
+const LEFT = 58;
 const RIGHT = 8;
-const TOP = 30;
+const TOP = 40;
 const BOTTOM = 44;
 
 /** Darker cells hold more of the layer's rows; what stands above a column is its accuracy. */

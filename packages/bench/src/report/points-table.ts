@@ -5,6 +5,7 @@ import { type Column, knobText, percent, pointTitles, savedText, type View } fro
 export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
   const chosen = rows.filter(({ operatingPoint }) => operatingPoint !== "curve");
   const hasBalanced = chosen.some(({ scores }) => scores?.["balanced-accuracy"] !== undefined);
+  const hasCost = chosen.some(({ cost }) => cost !== undefined);
   const cell = (text: string): Cell => ({ text });
   const orDash = (value: number | null | undefined, format: (known: number) => string) =>
     cell(value === null || value === undefined ? "–" : format(value));
@@ -20,6 +21,7 @@ export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
       ...(hasBalanced ? [{ title: "Bal. acc" }] : []),
       { title: "Mean layer" },
       { title: "Layers" },
+      ...(hasCost ? [{ title: "Operations" }] : []),
       { title: "Time" },
     ],
     rows: view.methods.flatMap((method, methodIndex) =>
@@ -37,6 +39,7 @@ export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
             ...(hasBalanced ? [orDash(row.scores?.["balanced-accuracy"], percent)] : []),
             orDash(row.meanExitLayer, (value) => value.toFixed(2)),
             orDash(row.savedLayers, savedText),
+            ...(hasCost ? [orDash(row.cost, (value) => savedText(1 - value))] : []),
             orDash(row.savedRuntime, savedText),
           ],
         })),

@@ -3,7 +3,7 @@ import { type Html, html } from "./html.js";
 import { count, type View } from "./view.js";
 
 export function runSection(view: View): Html {
-  const { command, preset, backbone, data, versions, machine } = view.results;
+  const { command, preset, backbone, data, versions, machine, taken = [] } = view.results;
   const { tasks, ...source } = data;
   const entries: [string, Html | string][] = [
     ["seeds", view.seeds.length === 0 ? "–" : view.seeds.join(", ")],
@@ -18,6 +18,19 @@ export function runSection(view: View): Html {
           `data of ${view.taskTitle(name)}`,
           plain(value),
         ])
+      : []),
+    ...(taken.length > 0
+      ? [
+          [
+            "taken from earlier runs",
+            taken
+              .map(
+                ({ task, method, seed }) =>
+                  `${view.taskTitle(task)}, ${view.methodTitle(method)}, seed ${seed}`,
+              )
+              .join("; "),
+          ] as [string, string],
+        ]
       : []),
     ...machineEntries(machine ?? {}),
     ...Object.entries(versions ?? {}),

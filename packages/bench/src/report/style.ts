@@ -101,7 +101,7 @@ caption { text-align:left; color:var(--dim); padding-bottom:4px; white-space:nor
 th, td { padding:4px 9px; text-align:right; vertical-align:top; } th.left, td.left { text-align:left; }
 thead th { border-bottom:1px solid var(--line); font-weight:600; vertical-align:bottom; } th[scope=colgroup] { text-align:center; }
 th.start, td.start { border-left:1px solid var(--line); }
-tbody th { font-weight:500; text-align:left; position:sticky; left:0; background:var(--paper); z-index:1; max-width:15em; white-space:normal; min-width:7.5em; }
+tbody th { font-weight:500; text-align:left; position:sticky; left:0; background:var(--paper); z-index:1; max-width:18em; white-space:normal; min-width:12.5em; }
 .card tbody th { background:var(--card); }
 tr.ruled > * { border-top:1px solid var(--line); } .sorted tr.ruled > * { border-top:0; }
 td small { display:block; color:var(--dim); font-size:.76rem; line-height:1.25; } td.reason { color:var(--warn); font-style:italic; }
@@ -109,7 +109,8 @@ td.quoted, th.quoted { color:var(--dim); font-style:italic; }
 button.sort { font:inherit; color:inherit; background:none; border:0; padding:2px 0; cursor:pointer; text-align:inherit; white-space:nowrap; }
 button.sort::after { content:"↕"; display:inline-block; width:1em; margin-left:.15em; text-align:center; color:var(--dim); opacity:.55; }
 th[aria-sort=ascending] button.sort::after { content:"▲"; opacity:1; } th[aria-sort=descending] button.sort::after { content:"▼"; opacity:1; }
-.cards { display:grid; grid-template-columns:repeat(auto-fit, minmax(min(100%, 430px), 1fr)); gap:16px; }
+.cards { display:grid; grid-template-columns:repeat(auto-fill, minmax(min(100%, 430px), 1fr)); gap:16px; }
+.cards + h3, .scroll + h3, .note + h3, details + h3, ul + h3 { margin-top:1.6em; }
 .card { background:var(--card); border:1px solid var(--line); border-radius:8px; padding:12px 14px; min-width:0; }
 .small { display:grid; grid-template-columns:repeat(auto-fill, minmax(min(100%, 205px), 1fr)); gap:14px 16px; margin:.5em 0 1.4em; align-items:end; }
 figure { margin:0; min-width:0; } figcaption .dim { display:block; font-size:.78rem; }
@@ -124,7 +125,7 @@ ${Array.from({ length: 5 }, (_, index) => `.bar.g${index}{fill:var(--g${index})}
 .controls { display:flex; flex-wrap:wrap; gap:6px 8px; margin:.5em 0; align-items:center; } .controls > span { font-size:.86rem; color:var(--dim); }
 .chip { display:inline-flex; align-items:center; gap:6px; font:inherit; font-size:.85rem; color:inherit; cursor:pointer; max-width:100%; text-align:left;
   background:var(--card); border:1px solid var(--line); border-radius:16px; padding:3px 11px; min-height:32px; overflow-wrap:anywhere; }
-.chip svg { width:16px; height:16px; flex:none; } .chip[aria-pressed=false] { opacity:.6; text-decoration:line-through; border-style:dashed; }
+.chip svg, .sign svg { width:16px; height:16px; flex:none; } .sign { display:inline-flex; align-items:center; gap:5px; margin-right:1.1em; } .chip[aria-pressed=false] { opacity:.6; text-decoration:line-through; border-style:dashed; }
 .pick .chip[aria-pressed=false] { opacity:1; text-decoration:none; border-style:solid; } .pick .chip[aria-pressed=true] { background:var(--ink); color:var(--paper); border-color:var(--ink); }
 .key { display:inline-block; width:.8em; height:.8em; margin:0 .35em 0 .9em; border-radius:2px; vertical-align:-.05em; }
 ${Array.from({ length: 5 }, (_, index) => `.key.g${index}{background:var(--g${index})}`).join(" ")}
@@ -135,7 +136,7 @@ ul.reasons { padding-left:1.2em; font-size:.9rem; } ul.reasons li { overflow-wra
 select, input[type=range] { font:inherit; font-size:.9rem; max-width:100%; } select { color:inherit; background:var(--card); border:1px solid var(--line); border-radius:6px; padding:5px 8px; min-height:34px; }
 label { display:inline-flex; flex-wrap:wrap; gap:4px 8px; align-items:center; font-size:.9rem; max-width:100%; }
 .whatif input { width:min(420px, 100%); accent-color:var(--c0); } .whatif output { font-variant-numeric:tabular-nums; }
-.strips { list-style:none; padding:0; margin:.6em 0; display:grid; grid-template-columns:repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap:12px 20px; }
+.strips { list-style:none; padding:0; margin:.6em 0; display:grid; grid-template-columns:repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap:12px 20px; align-items:end; }
 .strips li { min-width:0; } .strips .said { font-size:.86rem; margin:0 0 3px; display:-webkit-box; -webkit-line-clamp:2; -webkit-box-orient:vertical; overflow:hidden; overflow-wrap:anywhere; }
 .strip { display:flex; gap:2px; } .strip span { flex:1 1 0; min-width:0; height:30px; line-height:28px; text-align:center; font-size:.7rem; border-radius:3px;
   border:1px solid transparent; overflow:hidden; white-space:nowrap; }
