@@ -119,6 +119,15 @@ describe("the report", () => {
     expect(marks("saved")).toBe(3 * 3 * 2 * 15);
     expect(marks("speedup")).toBe(3 * 3 * 2 * 15);
     expect(marks("time")).toBe(3 * 3 * 2 * 2);
+    expect(page).not.toContain('data-key="work"');
+    // A method that saves operations and no layers has a chart of its own, beside all others.
+    const rows = results.rows.map((row) =>
+      row.method === "entropy" ? { ...row, ...withoutLayers, cost: 0.6 } : row,
+    );
+    const mixed = renderReport({ ...results, rows });
+    expect(mixed).toContain('data-choose="axis" data-key="work"');
+    expect(mixed).toContain("<small>operations −40%</small>");
+    expect(mixed).toContain("operations 60.0 % of full depth");
     expect(page).toContain("threshold = 0.3");
     expect(page).toContain("onnxruntime-node 1.30.0");
   });

@@ -49,8 +49,8 @@ export function curvesSection(view: View): Html {
 <p class="note">Every point is a value of a method's knob. A solid ring marks the fastest point without loss, a dashed ring the fastest within 1 %; the dashed line is
 full depth. Time is measured at those points only. Point at a mark or tap it for its numbers; with the keyboard, focus a chart and walk with the arrow keys.</p>
 ${methodFilter(view, sign)}
-<div class="controls pick" role="group" aria-label="Against what the score is drawn"><span>Score against</span>${(
-    Object.keys(axes) as AxisName[]
+<div class="controls pick" role="group" aria-label="Against what the score is drawn"><span>Score against</span>${axesOf(
+    view,
   ).map(
     (name, index) =>
       html`<button type="button" class="chip" data-choose="axis" data-key="${name}" aria-pressed="${String(index === 0)}">${axes[name].chip}</button>`,
