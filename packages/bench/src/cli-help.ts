@@ -60,6 +60,8 @@ Where it goes:
   --name <name>            runs/<name> (default: embedded, glue or glue-hub)
   --cells <folder>         keeps every finished cell (a method on a task with a seed) as a small file there as well, and takes
                            cells that are there and made from the same data and options as done, in any run
+  --split <dev|test>       test also answers the unlabelled test rows at each method's operating points, by running the models for
+                           real, into submissions/<method>/<point>/seed-<n>/<TASK>.tsv as the GLUE server takes them (default: dev)
   --resume                 goes on with the run in that folder: finished cells and trainings are not repeated
   --dry-run                lists every training with its predicted time, and stops
   --texts                  the report quotes the texts of the rows that it shows one by one, of your data too; without it

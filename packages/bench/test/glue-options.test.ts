@@ -21,6 +21,9 @@ describe("parseGlueOptions", () => {
   it("has defaults for everything", () => {
     expect(parse()).toEqual({
       data: "embedded",
+      allTasks: false,
+      cells: undefined,
+      split: "dev",
       tasks: [],
       methods: [],
       strategies: [],

@@ -208,6 +208,8 @@ describe("a run", () => {
       expect(table).toContain(part);
     const saved = JSON.parse(await readFile(path.join(out, "paper.json"), "utf8")) as PaperResults;
     expect(saved).toEqual(JSON.parse(JSON.stringify(paper)));
+    const report = await readFile(path.join(out, "report.html"), "utf8");
+    for (const part of ["Table 1", "Figure 2", "Figure 4"]) expect(report).toContain(part);
     expect(saved.table1.map(({ task, n }) => [task, n])).toEqual([
       ["sentiment", 22],
       ["similarity", 22],

@@ -13,6 +13,7 @@ import {
   type LoadedTask,
   type LoadOptions,
   type TaskDefinition,
+  type TestRow,
 } from "./task.js";
 
 export interface EmbeddedTask extends TaskDefinition {
@@ -27,6 +28,8 @@ export interface EmbeddedOptions extends LoadOptions {
   readonly trainRows?: number;
   /** @default 400 */
   readonly devRows?: number;
+  /** Of the test split, where it is asked for. @default 200 */
+  readonly testRows?: number;
 }
 
 /** The share of rows of each hardness. */
@@ -141,13 +144,27 @@ export function loadEmbeddedTask(name: string, options: EmbeddedOptions = {}): L
   const task = embeddedTask(name);
   const seed = options.seed ?? 0;
   const seen = new Set<string>();
-  const make = (split: "train" | "dev", count: number) => makeRows(task, split, count, seed, seen);
+  const make = (split: "train" | "dev" | "test", count: number) =>
+    makeRows(task, split, count, seed, seen);
   // The smaller split comes first: its share of the distinct sentences is not what train left over.
   const dev = make("dev", checkCount(options.devRows ?? 400, "devRows"));
   const train = make("train", checkCount(options.trainRows ?? 1200, "trainRows"));
+  // Last, so that asking for it changes no other row. Its labels stay in here, as GLUE's stay on the server.
+  const test = options.test
+    ? make("test", checkCount(options.testRows ?? 200, "testRows")).map(
+        ({ id, text, pair }, index): TestRow => ({
+          id,
+          text,
+          ...(pair === undefined ? {} : { pair }),
+          label: Number.NaN,
+          index: String(index),
+        }),
+      )
+    : undefined;
   return {
     task,
     splits: {
+      ...(test ? { test } : {}),
       train: takeRows(train, options.limit?.train, seed, `${task.name}/train`),
       dev: takeRows(dev, options.limit?.dev, seed, `${task.name}/dev`),
     },
@@ -163,7 +180,7 @@ function checkCount(count: number, option: string): number {
 
 function makeRows(
   task: EmbeddedTask,
-  split: "train" | "dev",
+  split: "train" | "dev" | "test",
   count: number,
   seed: number,
   seen: Set<string>,

@@ -22,7 +22,11 @@ export interface GlueTask extends TaskDefinition {
     readonly train: string;
     readonly dev: string;
     readonly devMismatched?: string;
+    readonly test: string;
+    readonly testMismatched?: string;
   };
+  /** Names of the files that the GLUE server takes predictions in. */
+  readonly submission: { readonly test: string; readonly testMismatched?: string };
   readonly hub: {
     readonly config: string;
     readonly text: string;
@@ -31,12 +35,14 @@ export interface GlueTask extends TaskDefinition {
       readonly train: string;
       readonly dev: string;
       readonly devMismatched?: string;
+      readonly test: string;
+      readonly testMismatched?: string;
     };
   };
 }
 
-const files = { train: "train.tsv", dev: "dev.tsv" };
-const hubSplits = { train: "train", dev: "validation" };
+const files = { train: "train.tsv", dev: "dev.tsv", test: "test.tsv" };
+const hubSplits = { train: "train", dev: "validation", test: "test" };
 const index = ["index", "id", "idx"];
 
 export const glueTasks: readonly GlueTask[] = [
@@ -51,6 +57,7 @@ export const glueTasks: readonly GlueTask[] = [
     metrics: ["accuracy", "balanced-accuracy"],
     columns: { text: ["sentence1"], pair: ["sentence2"], label: ["label"], index },
     files,
+    submission: { test: "RTE.tsv" },
     hub: { config: "rte", text: "sentence1", pair: "sentence2", splits: hubSplits },
   },
   {
@@ -69,6 +76,7 @@ export const glueTasks: readonly GlueTask[] = [
       index,
     },
     files,
+    submission: { test: "MRPC.tsv" },
     hub: { config: "mrpc", text: "sentence1", pair: "sentence2", splits: hubSplits },
   },
   {
@@ -82,6 +90,7 @@ export const glueTasks: readonly GlueTask[] = [
     metrics: ["accuracy", "balanced-accuracy"],
     columns: { text: ["sentence"], label: ["label"], index },
     files,
+    submission: { test: "SST-2.tsv" },
     hub: { config: "sst2", text: "sentence", splits: hubSplits },
   },
   {
@@ -95,6 +104,7 @@ export const glueTasks: readonly GlueTask[] = [
     metrics: ["accuracy", "balanced-accuracy"],
     columns: { text: ["question"], pair: ["sentence"], label: ["label"], index },
     files,
+    submission: { test: "QNLI.tsv" },
     hub: { config: "qnli", text: "question", pair: "sentence", splits: hubSplits },
   },
   {
@@ -108,6 +118,7 @@ export const glueTasks: readonly GlueTask[] = [
     metrics: ["f1", "accuracy", "balanced-accuracy"],
     columns: { text: ["question1"], pair: ["question2"], label: ["is_duplicate", "label"], index },
     files,
+    submission: { test: "QQP.tsv" },
     hub: { config: "qqp", text: "question1", pair: "question2", splits: hubSplits },
   },
   {
@@ -129,7 +140,10 @@ export const glueTasks: readonly GlueTask[] = [
       train: "train.tsv",
       dev: "dev_matched.tsv",
       devMismatched: "dev_mismatched.tsv",
+      test: "test_matched.tsv",
+      testMismatched: "test_mismatched.tsv",
     },
+    submission: { test: "MNLI-m.tsv", testMismatched: "MNLI-mm.tsv" },
     hub: {
       config: "mnli",
       text: "premise",
@@ -138,6 +152,8 @@ export const glueTasks: readonly GlueTask[] = [
         train: "train",
         dev: "validation_matched",
         devMismatched: "validation_mismatched",
+        test: "test_matched",
+        testMismatched: "test_mismatched",
       },
     },
   },
@@ -153,6 +169,7 @@ export const glueTasks: readonly GlueTask[] = [
     metrics: ["spearman", "pearson"],
     columns: { text: ["sentence1"], pair: ["sentence2"], label: ["score", "label"], index },
     files,
+    submission: { test: "STS-B.tsv" },
     hub: { config: "stsb", text: "sentence1", pair: "sentence2", splits: hubSplits },
   },
 ];

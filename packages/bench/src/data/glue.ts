@@ -4,7 +4,7 @@ import path from "node:path";
 import { BenchError } from "../errors.js";
 import { foldTaskName, type GlueTask, glueTask, glueTasks } from "./glue-tasks.js";
 import { takeRows } from "./subset.js";
-import type { DataRow, FileProblems, LoadedTask, LoadOptions, SplitName } from "./task.js";
+import type { DataRow, FileProblems, LoadedTask, LoadOptions, SplitName, TestRow } from "./task.js";
 import { readTsv, type TsvFile } from "./tsv.js";
 
 const PROBLEMS_SHOWN = 5;
@@ -34,12 +34,47 @@ export async function loadGlueTask(
   const splits = {
     train: await load("train", train, options.limit?.train),
     dev: await load("dev", dev, options.limit?.dev),
+    ...(options.test ? await loadTest(taskFolder, task, problems) : {}),
   };
   if (devMismatched !== undefined && (await readdir(taskFolder)).includes(devMismatched)) {
     const rows = await load("devMismatched", devMismatched, options.limit?.dev);
     return { task, splits: { ...splits, devMismatched: rows }, problems };
   }
   return { task, splits, problems };
+}
+
+/** Every row of the test files, as the server wants an answer to each: an empty sentence is no reason to leave one out. */
+async function loadTest(
+  folder: string,
+  task: GlueTask,
+  problems: FileProblems[],
+): Promise<Pick<LoadedTask["splits"], "test" | "testMismatched">> {
+  const load = async (split: "test" | "testMismatched", fileName: string): Promise<TestRow[]> => {
+    const tsv = await readTsv(path.join(folder, fileName));
+    if (tsv.malformed.length > 0)
+      problems.push({
+        file: tsv.file,
+        count: tsv.malformed.length,
+        examples: tsv.malformed.slice(0, PROBLEMS_SHOWN),
+      });
+    const text = findColumn(tsv, task.columns.text, task);
+    const pair = task.columns.pair ? findColumn(tsv, task.columns.pair, task) : undefined;
+    const index = columnOf(tsv, task.columns.index);
+    return tsv.rows.map(({ line, fields }, row) => ({
+      id: `${split}#${line}`,
+      text: fields[text]!.trim(),
+      ...(pair === undefined ? {} : { pair: fields[pair]!.trim() }),
+      label: Number.NaN,
+      index: index === undefined ? String(row) : fields[index]!.trim(),
+    }));
+  };
+  const { test, testMismatched } = task.files;
+  return {
+    test: await load("test", test),
+    ...(testMismatched === undefined
+      ? {}
+      : { testMismatched: await load("testMismatched", testMismatched) }),
+  };
 }
 
 /** The tasks that a folder holds, in the order of {@link glueTasks}. */

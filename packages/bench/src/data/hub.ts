@@ -11,7 +11,7 @@ import { BenchError } from "../errors.js";
 import { type GlueTask, glueTask } from "./glue-tasks.js";
 import { type HubFile, type HubFilesOptions, type HubFolder, openHubFolder } from "./hub-files.js";
 import { takeRows } from "./subset.js";
-import type { DataRow, FileProblems, LoadedTask, LoadOptions, SplitName } from "./task.js";
+import type { DataRow, FileProblems, LoadedTask, LoadOptions, SplitName, TestRow } from "./task.js";
 
 export interface HubOptions extends LoadOptions, HubFilesOptions {
   /** @default "nyu-mll/glue" */
@@ -40,9 +40,23 @@ export async function loadHubTask(name: string, options: HubOptions = {}): Promi
     }
     return takeRows(rows, limit, options.seed ?? 0, `${task.name}/${split}`);
   };
+  const loadTest = async (split: SplitName, hubSplit: string): Promise<TestRow[]> => {
+    const rows: TestRow[] = [];
+    for (const shard of findShards(folder, `${repo}/${config}`, config, hubSplit))
+      rows.push(...(await readTestShard(await folder.get(shard), task, split, rows.length)));
+    return rows;
+  };
   const loaded = {
     train: await load("train", splits.train, options.limit?.train),
     dev: await load("dev", splits.dev, options.limit?.dev),
+    ...(options.test
+      ? {
+          test: await loadTest("test", splits.test),
+          ...(splits.testMismatched === undefined
+            ? {}
+            : { testMismatched: await loadTest("testMismatched", splits.testMismatched) }),
+        }
+      : {}),
   };
   if (splits.devMismatched === undefined) return { task, splits: loaded, problems };
   const devMismatched = await load("devMismatched", splits.devMismatched, options.limit?.dev);
@@ -115,6 +129,24 @@ async function readShard(
     });
   }
   return { rows, problems: { file, count, examples } };
+}
+
+/** Every row of a test file: the server wants an answer to each. */
+async function readTestShard(
+  file: string,
+  task: GlueTask,
+  split: SplitName,
+  before: number,
+): Promise<TestRow[]> {
+  const { text, pair } = task.hub;
+  const table = await readTable(file, [text, ...(pair === undefined ? [] : [pair])]);
+  return table.map((record, at) => ({
+    id: `${split}#${before + at + 1}`,
+    text: String(record[text] ?? "").trim(),
+    ...(pair === undefined ? {} : { pair: String(record[pair] ?? "").trim() }),
+    label: Number.NaN,
+    index: String(record.idx ?? before + at),
+  }));
 }
 
 function checkLabel(

@@ -19,11 +19,18 @@ export interface LoadedData {
  * @throws BenchError `UNKNOWN_TASK`, `MISSING_FILE`, `BAD_INPUT` and what loading a task gives
  */
 export async function loadTasks(
-  options: Pick<GlueOptions, "data" | "tasks" | "allTasks" | "limit" | "devLimit" | "hubUrl">,
+  options: Pick<
+    GlueOptions,
+    "data" | "tasks" | "allTasks" | "limit" | "devLimit" | "hubUrl" | "split"
+  >,
   progress: ProgressLine,
 ): Promise<LoadedData> {
   const { data, tasks, limit, devLimit, hubUrl } = options;
-  const limits = { limit: { train: limit, dev: devLimit }, seed: 0 };
+  const limits = {
+    limit: { train: limit, dev: devLimit },
+    seed: 0,
+    test: options.split === "test",
+  };
   if (data === "embedded") {
     const all = options.allTasks === true ? embeddedTaskNames : defaultEmbeddedTaskNames;
     const wanted = tasks.length === 0 ? all : tasks;
@@ -76,7 +83,7 @@ function checkRowCounts({ task, splits }: LoadedTask): void {
       );
 }
 
-/** What `results.json` says of a task's data: counts, and a hash over the rows that were used. */
+/** What `results.json` says of a task's data: counts, and a hash over the labelled rows that were used. */
 export function describeData({ splits, problems }: LoadedTask): Record<string, unknown> {
   const counts = Object.fromEntries(
     Object.entries(splits).map(([name, rows]) => [name, (rows as readonly DataRow[]).length]),
@@ -90,7 +97,7 @@ export function describeData({ splits, problems }: LoadedTask): Record<string, u
 
 function hashRows(splits: LoadedTask["splits"]): string {
   const hash = createHash("sha256");
-  for (const [name, rows] of Object.entries(splits))
+  for (const [name, rows] of Object.entries(splits).filter(([split]) => !split.startsWith("test")))
     for (const { id, text, pair, label } of rows as readonly DataRow[])
       hash.update(`${JSON.stringify([name, id, text, pair ?? null, label])}\n`);
   return hash.digest("hex");

@@ -26,6 +26,8 @@ export interface GlueOptions {
   readonly out: string;
   /** Folder of finished cells that outlive the run. */
   readonly cells: string | undefined;
+  /** `test` answers the unlabelled test rows as well, into files that the GLUE server takes. */
+  readonly split: "dev" | "test";
   readonly resume: boolean;
   readonly dryRun: boolean;
   /** Keep the texts of the rows that the report shows one by one, also of data that is not generated. */
@@ -67,6 +69,7 @@ const known: readonly string[] = [
   "out",
   "name",
   "cells",
+  "split",
   "threads",
   "workers",
   "runtime",
@@ -111,6 +114,7 @@ export function parseGlueOptions(
     maxLength: read.whole("max-length", 8),
     out: outOf(read, name ?? defaultName(data)),
     cells: cellsOf(read),
+    split: read.choice("split", ["dev", "test"] as const) ?? "dev",
     resume: args.resume === true,
     dryRun: args["dry-run"] === true,
     texts: args.texts === true,

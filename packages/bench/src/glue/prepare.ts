@@ -11,6 +11,8 @@ export interface PreparedTask {
   readonly dev: readonly TrainingRow[];
   /** MNLI's second development set. */
   readonly devMismatched: readonly TrainingRow[] | undefined;
+  readonly test: readonly TrainingRow[] | undefined;
+  readonly testMismatched: readonly TrainingRow[] | undefined;
   /** Share of dev rows that were cut to the length limit. */
   readonly truncated: number;
 }
@@ -41,12 +43,14 @@ export function prepareRows(
   if (train.length === 0)
     throw new BenchError("BAD_INPUT", task.task.name, "has no training rows. Give it more rows.");
   const dev = encode(task.splits.dev);
-  const { devMismatched } = task.splits;
+  const { devMismatched, test, testMismatched } = task.splits;
   return {
     train,
     validation: all.filter((_, row) => inValidation.has(row)),
     dev,
     devMismatched: devMismatched && encode(devMismatched),
+    test: test && encode(test),
+    testMismatched: testMismatched && encode(testMismatched),
     truncated: dev.filter((row) => row.ids.length === limit).length / Math.max(1, dev.length),
   };
 }

@@ -20,6 +20,12 @@ import { prepareRows } from "./prepare.js";
 import type { ProgressLine } from "./progress.js";
 import type { RunFolder } from "./run-folder.js";
 import { checkStop, isStop } from "./stop.js";
+import {
+  hasSubmissions,
+  type SubmissionOptions,
+  type TestSplit,
+  writeSubmissions,
+} from "./submission.js";
 import { machineOf, versionsOf } from "./versions.js";
 
 export type Exclusively = <T>(run: () => Promise<T>) => Promise<T>;
@@ -74,6 +80,8 @@ export interface PreparedRun {
   readonly model: ModelPlan;
   readonly bench: OpenWorkbench;
   readonly splits: readonly Split[];
+  /** Unlabelled; empty unless asked for. */
+  readonly tests: readonly TestSplit[];
   /** Digests of the rows as tokens and of the weights before training. */
   readonly identity: { readonly data: string; readonly weights: string };
   readonly trainings: readonly PlannedTraining[];
@@ -135,6 +143,10 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
       // The same trained models, asked about other rows.
       bench: { ...open(rows.devMismatched), fit: bench.fit },
     });
+  const tests = (["test", "testMismatched"] as const).flatMap((split): TestSplit[] => {
+    const [raw, encoded] = [task.splits[split], rows[split]];
+    return raw && encoded ? [{ name: split, rows: raw, encoded }] : [];
+  });
   const trainings = planTrainings(chosen.methods, bench);
   const weight = unitsPerRow(task);
   for (const { phases } of trainings)
@@ -149,6 +161,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
     model,
     bench,
     splits,
+    tests,
     identity,
     trainings,
     async dispose() {
@@ -195,8 +208,12 @@ export async function runTask(
       continue;
     }
     const identity = cellIdentity(run, prepared, method);
+    const submission = submissionOptions(run, prepared, name);
     const own = options.resume ? folder.cells.read(name, identity) : undefined;
-    const cell = own ?? run.cells?.read(name, identity);
+    const kept = own ?? run.cells?.read(name, identity);
+    // Test rows are answered while the models are open: a cell without those answers has to run.
+    const wanted = new Set(kept?.map((row) => row.operatingPoint).filter((at) => at !== "curve"));
+    const cell = kept && hasSubmissions([...wanted], submission) ? kept : undefined;
     try {
       if (cell) {
         collected.rows.push(...cell);
@@ -215,6 +232,12 @@ export async function runTask(
         const found: Evaluation[] = [];
         for (const split of prepared.splits)
           found.push(await runCell(run, prepared, method, split, references));
+        const reference = references.get(prepared.splits[0] as Split);
+        const points = method === full ? { full: reference } : { ...found[0]?.picks };
+        if (!(await writeSubmissions(points, submission)))
+          progress.print(
+            `${name.task} · ${name.method}: is no model that answers test rows; left out of submissions.`,
+          );
         const rows = found.flatMap((evaluation) => evaluation.rows);
         validateRows(rows, `${name.task} ${name.method}`);
         const answers = {
@@ -275,6 +298,22 @@ async function runCell(
     signal,
     exclusively,
   });
+}
+
+function submissionOptions(
+  { options, progress, signal }: Run,
+  { task, tests, encoder }: PreparedRun,
+  cell: CellName,
+): SubmissionOptions {
+  if (tests.length > 0) progress.update(`${cell.task} · ${cell.method} · test rows`);
+  return {
+    out: options.out,
+    cell,
+    task: task.task,
+    tests,
+    padId: encoder.config.padTokenId,
+    signal,
+  };
 }
 
 /** A cell is done again when its data, its trainings or the code of its strategy changed. */

@@ -108,9 +108,7 @@ export const cascade: Method = {
             threshold,
           );
           return {
-            answer: async (batch) => {
-              await opened.classify(batch);
-            },
+            answer: (batch) => opened.classify(batch),
             dispose: () => opened.dispose(),
           };
         },

@@ -5,6 +5,7 @@ import { answersAt, truncatedPlan } from "@cee/baselines";
 import { consistentEEPresets } from "@cee/consistentee";
 import { never } from "@cee/exit-policies";
 import { fineTuneSettings, parentOf } from "./fine-tune.js";
+import { flatAnswers } from "./flat-answers.js";
 import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
 
 function spec(bench: Workbench, depth: number): TrainingSpec {
@@ -37,9 +38,7 @@ export const truncated: Method = {
         async open() {
           const flat = openFlat(bench.engine, bench.model, trained.params, depth);
           return {
-            answer: async (batch) => {
-              await flat.logits(batch);
-            },
+            answer: async (batch) => flatAnswers(bench.shape, await flat.logits(batch)),
             dispose: () => flat.dispose(),
           };
         },

@@ -15,14 +15,9 @@ import {
   type TrainingRow,
 } from "@cee/backbone";
 import type { Engine, HostParams } from "@cee/engine";
-import {
-  classify,
-  type ExitRecord,
-  type ExitStrategy,
-  predictionOf,
-  toObserver,
-} from "@cee/exit-policies";
+import { classify, type ExitRecord, type ExitStrategy, toObserver } from "@cee/exit-policies";
 import type { ProgressLine } from "../glue/progress.js";
+import { flatAnswers } from "./flat-answers.js";
 import type { RecordedSplit, TimedModel, Trained, TrainingSpec, Workbench } from "./method.js";
 
 export interface WorkbenchOptions
@@ -149,12 +144,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       const flat = openFlat(engine, model, trained.params);
       return {
         answer: async (batch) => {
-          const logits = await flat.logits(batch);
-          const { classes, task } = model.shape;
-          const predictions = Float32Array.from({ length: logits.length / classes }, (_, row) =>
-            predictionOf(task, logits, row * classes, classes),
-          );
-          return { predictions };
+          return flatAnswers(model.shape, await flat.logits(batch));
         },
         dispose: () => flat.dispose(),
       };

@@ -7,6 +7,7 @@ import path from "node:path";
 import type { FitWatch } from "@cee/backbone";
 import { never, replay } from "@cee/exit-policies";
 import { BenchError } from "../errors.js";
+import { writePresentation } from "../export/presentation.js";
 import { formatJson } from "../format-json.js";
 import { readJson } from "../glue/cells.js";
 import type { LoadedData } from "../glue/load.js";
@@ -100,6 +101,8 @@ export async function runPaper(
   const text = ["Table 3", outcome.table, ...tables, ...lost].join("\n\n");
   await writeFileWhole(files[0] as string, `${formatJson(paper)}\n`);
   await writeFileWhole(files[1] as string, `${text}\n`);
+  // Once more, with the paper's figures in it.
+  await writePresentation(options.out, outcome.results, { paper });
   return { ...outcome, table: text, files: [...outcome.files, ...files], paper };
 }
 
