@@ -36,9 +36,20 @@ function phasesOf(options: ConsistentEEInput, objectives: readonly number[], mod
 }
 const namesOf = (...args: Parameters<typeof phasesOf>) => phasesOf(...args).map((p) => p.name);
 
+/** Ends with the task step. */
+const asThePaper = { finishWithPolicy: false } as const;
+
 describe("plan", () => {
+  it("ends with the task step in the paper's preset, and with the policy in the small one", () => {
+    expect(namesOf({ preset: "paper", initialised: true, maxRounds: 1 }, [-1]).at(-1)).toBe(
+      "task-1",
+    );
+    expect(namesOf({ preset: "small", initialised: true }, [-1]).at(-1)).toBe("policy-2");
+  });
+
   it("repeats policy and task step until the held-out objective gains too little", () => {
-    const rounds = (...objectives: number[]) => namesOf({ maxRounds: 5 }, objectives);
+    const rounds = (...objectives: number[]) =>
+      namesOf({ ...asThePaper, maxRounds: 5 }, objectives);
     expect(rounds(-1, -0.5, -0.4995)).toEqual(
       ["initialise", 1, 2, 3].flatMap((n) =>
         n === "initialise" ? n : [`policy-${n}`, `task-${n}`],
@@ -49,7 +60,7 @@ describe("plan", () => {
   });
 
   it("runs every round when nothing is held out", () => {
-    expect(namesOf({ maxRounds: 3 }, [])).toHaveLength(7);
+    expect(namesOf({ ...asThePaper, maxRounds: 3 }, [])).toHaveLength(7);
   });
 
   it("leaves out an initialisation that was shared, and ends with a policy step on request", () => {

@@ -12,7 +12,7 @@ import { initialiseSpec, rateFor } from "./strategy-method.js";
 
 /** Prices of a layer that trace the curve. The paper names none; these span "never early" to "almost at once". */
 const alphas: Readonly<Record<Workbench["preset"], readonly number[]>> = {
-  small: [0.003, 0.01, 0.03, 0.1],
+  small: [0.001, 0.003, 0.01, 0.03, 0.1],
   paper: [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.1],
 };
 
