@@ -91,16 +91,21 @@ export function attentionBias(mask: tf.Tensor2D): tf.Tensor4D {
   return tf.reshape(tf.mul(tf.sub(1, mask), -10000), [B, 1, 1, S]);
 }
 
-/** Block `layer` (1..depth): self-attention and feed-forward, each with residual and LayerNorm; `[B, S, H]`. */
+/**
+ * Block `layer` (1..depth): self-attention and feed-forward, each with residual and LayerNorm; `[B, S, H]`.
+ * @param all where keys and values come from, `[B, S', H]` with a bias for S' tokens: then only the tokens in `hidden`
+ * are updated, and only they cost queries, rows of attention and a feed-forward; @default `hidden`
+ */
 export function block(
   params: TensorParams,
   layer: number,
   hidden: tf.Tensor3D,
   bias: tf.Tensor4D,
   ctx: BertContext,
+  all: tf.Tensor3D = hidden,
 ): tf.Tensor3D {
   const path = blockPath(layer);
-  const mixed = attention(params, layer, hidden, bias, ctx);
+  const mixed = attention(params, layer, hidden, all, bias, ctx);
   const attended = norm(
     params,
     `${path}.attention.output.LayerNorm`,
@@ -153,6 +158,7 @@ function attention(
   params: TensorParams,
   layer: number,
   hidden: tf.Tensor3D,
+  all: tf.Tensor3D,
   bias: tf.Tensor4D,
   ctx: BertContext,
 ): tf.Tensor3D {
@@ -160,16 +166,16 @@ function attention(
   const [B, S, H] = hidden.shape;
   const N = ctx.config.heads;
   const D = H / N;
-  const split = (name: string): tf.Tensor4D =>
+  const split = (name: string, x: tf.Tensor3D): tf.Tensor4D =>
     tf.transpose(
-      tf.reshape(dense(params, `${path}.${name}`, hidden), [B, S, N, D]),
+      tf.reshape(dense(params, `${path}.${name}`, x), [B, x.shape[1], N, D]),
       [0, 2, 1, 3],
     ) as tf.Tensor4D; // [B, N, S, D]
   // Scaling the queries costs S x D products per head instead of S x S.
-  const queries = tf.mul(split("query"), 1 / Math.sqrt(D)) as tf.Tensor4D;
-  const scores = tf.add(tf.matMul(queries, split("key"), false, true), bias); // [B, N, S, S]
+  const queries = tf.mul(split("query", hidden), 1 / Math.sqrt(D)) as tf.Tensor4D;
+  const scores = tf.add(tf.matMul(queries, split("key", all), false, true), bias); // [B, N, S, S]
   const weights = maybeDropout(tf.softmax(scores), layer, "attention", ctx) as tf.Tensor4D;
-  const mixed = tf.matMul(weights, split("value")); // [B, N, S, D]
+  const mixed = tf.matMul(weights, split("value", all)); // [B, N, S, D]
   return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [B, S, H]);
 }
 

@@ -74,6 +74,7 @@ export type { Evaluation, PretrainProgress } from "./pretrain/state.js";
 export {
   batchInputs,
   batchSpecs,
+  checkBatch,
   type TokenBatch,
   type TokenRow,
   toBatch,
@@ -87,7 +88,7 @@ export {
   openEncoder,
   type RecordedSignal,
 } from "./runner/open.js";
-export { exitSignals, type ModelPlan } from "./runner/signals.js";
+export { applyHead, exitSignals, type ModelPlan } from "./runner/signals.js";
 export {
   openSafetensors,
   readSafetensors,

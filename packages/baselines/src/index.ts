@@ -35,8 +35,20 @@ export {
 } from "./controls/random-exits.js";
 export { truncatedPaths, truncatedPlan } from "./controls/truncated.js";
 export { deebert } from "./deebert.js";
+export { loadHashEe, type SavedHashEe, saveHashEe } from "./hashee/folder.js";
+export { openHashEe, type TokenwiseModel, type TokenwiseOutcome } from "./hashee/open.js";
+export { type HashEeInput, type HashEeOptions, hashEeOptions } from "./hashee/options.js";
+export { kMeans, type TokenMap, type TokenMapInput, tokenMap } from "./hashee/token-map.js";
+export { hashEePlan, hashEeRegression } from "./hashee/training.js";
 export { pabee } from "./pabee.js";
 export { pceeBert } from "./pcee-bert.js";
 export type { PhaseSettings, Recipe } from "./recipe.js";
 export { rightTool } from "./right-tool.js";
 export { romeBert } from "./rome-bert.js";
+export {
+  type BlockSize,
+  blockMacs,
+  droppedTokenMacs,
+  frozenTokenMacs,
+  fullMacs,
+} from "./token-cost.js";

@@ -1,6 +1,13 @@
 /** @file Trains recipes on a tiny encoder, and makes up training steps whose losses can be worked by hand. */
-import { type FitResult, fit, openEncoder, type TrainingRow, toBatch } from "@cee/backbone";
-import { tinyBert } from "@cee/backbone/testing";
+import {
+  type FitResult,
+  fit,
+  type ModelPlan,
+  openEncoder,
+  type TrainingRow,
+  toBatch,
+} from "@cee/backbone";
+import { type TinyBertOptions, tinyBert } from "@cee/backbone/testing";
 import { createRng, type Engine, type HostParams } from "@cee/engine";
 import {
   classify,
@@ -60,14 +67,27 @@ export async function train(engine: Engine, { strategy, head, regression, phases
 }
 
 /** Runs a plan of no strategy on a tiny encoder. */
-export async function trainPlan(engine: Engine, plan: (shape: ModelShape) => PhasePlan) {
-  const model = tinyBert({ depth: DEPTH, hidden: HIDDEN });
-  const before: HostParams = model.params;
+export function trainPlan(engine: Engine, plan: (shape: ModelShape) => PhasePlan) {
+  return trainModelPlan(engine, ({ shape }) => plan(shape));
+}
+
+/** The same for a plan that knows the model; `own` are parameters beside the model's, by full path. */
+export async function trainModelPlan(
+  engine: Engine,
+  plan: (model: ModelPlan) => PhasePlan,
+  {
+    own = {},
+    phases,
+    ...tiny
+  }: TinyBertOptions & { readonly own?: HostParams; readonly phases?: number } = {},
+) {
+  const model = tinyBert({ depth: DEPTH, hidden: HIDDEN, ...tiny });
+  const before: HostParams = { ...model.params, ...own };
   const result: FitResult = await fit({
     engine,
     model,
     params: before,
-    plan: () => plan(model.shape),
+    plan: () => shortened(plan(model), phases),
     train: inventRows(),
     dev: [],
     seed: 3,

@@ -94,6 +94,7 @@ export type {
   PhaseLoss,
   PhasePlan,
   PhaseReport,
+  TokenTensors,
   TrainingPhase,
   TrainingStep,
 } from "./training.js";

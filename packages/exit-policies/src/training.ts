@@ -1,7 +1,7 @@
 /**
  * @file How a method says what it trains; one trainer (`fit` of `@cee/backbone`) executes it.
  *
- * Shapes: B = rows of the batch, C = classes, H = hidden size, K = side values per row.
+ * Shapes: B = rows of the batch, S = padded length, C = classes, H = hidden size, K = side values per row.
  */
 import type { Scalar, Tensor, Tensor1D, Tensor2D } from "@tensorflow/tfjs";
 import type { ExitRecord } from "./record.js";
@@ -24,8 +24,24 @@ export interface TrainingStep {
   readonly progress: Scalar;
   /** Optimiser step within the phase. */
   readonly step: Scalar;
+  /** Every parameter by path, for a loss that runs the encoder its own way; nothing in a record phase. */
+  readonly weights?: Readonly<Record<string, Tensor>>;
+  /** The batch for the same: `ids`, `types` and `mask`, `[B, S]`, and `positions`, `[S]`; nothing in a record phase. */
+  readonly tokens?: TokenTensors;
   /** Fresh for every step: the seed for `uniform` and `dropout` of `@cee/engine`, int32 `[2]`. */
   readonly seed: Tensor1D;
+}
+
+/** A padded batch on the device. */
+export interface TokenTensors {
+  /** int32 `[B, S]` */
+  readonly ids: Tensor2D;
+  /** Token types, int32 `[B, S]`. */
+  readonly types: Tensor2D;
+  /** 1 for a token, 0 for padding, float32 `[B, S]`. */
+  readonly mask: Tensor2D;
+  /** 0, 1, … S - 1, int32 `[S]`. */
+  readonly positions: Tensor1D;
 }
 
 export type PhaseLoss = (step: TrainingStep) => Scalar;

@@ -126,7 +126,11 @@ export function createPhaseProgram(
       valueAndGrads(
         (params) => {
           const all = { ...inputs.frozen, ...params };
-          return evaluateLoss(phase, loss, trainingStep(model, signals(all, inputs), all, inputs));
+          return evaluateLoss(
+            phase,
+            loss,
+            trainingStep(model, signals(all, inputs), all, inputs, fromRecord),
+          );
         },
         inputs.trained,
         { unreached: "zero" },
@@ -231,8 +235,10 @@ function trainingStep(
   exits: readonly Signals[],
   params: TensorParams,
   inputs: StepInputs,
+  fromRecord: boolean,
 ): TrainingStep {
   return {
+    ...(fromRecord ? {} : { weights: params, tokens: inputs.batch as unknown as BatchTensors }),
     shape: model.shape,
     exits,
     labels: inputs.labels,

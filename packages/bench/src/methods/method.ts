@@ -26,6 +26,8 @@ export interface TrainingSpec {
   readonly strategy?: ExitStrategy;
   /** Looks on while this runs; no part of what the training is. */
   readonly watch?: FitWatch;
+  /** Parameters of a method that is no strategy, by full path: `strategy.*`. */
+  readonly params?: () => HostParams;
   plan(): PhasePlan;
 }
 
@@ -48,6 +50,8 @@ export interface Workbench {
   /** For methods that run a model their own way. */
   readonly engine: Engine;
   readonly model: ModelPlan;
+  /** The backbone with fresh heads, before any training. */
+  readonly params: HostParams;
   readonly seed: number;
   readonly preset: "small" | "paper";
   /** Epochs of the shared training on all exits, instead of the preset's. */

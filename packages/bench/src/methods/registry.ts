@@ -3,6 +3,7 @@ import { entropy, patience } from "@cee/exit-policies";
 import { cascade } from "./cascade.js";
 import { consistentEEMethod } from "./consistentee.js";
 import { full } from "./full.js";
+import { hashEe } from "./hashee.js";
 import type { Method } from "./method.js";
 import { oracle } from "./oracle.js";
 import { randomExit } from "./random-exit.js";
@@ -19,6 +20,7 @@ export const methods: readonly Method[] = [
     title: "ConsistentEE, vanilla reward",
     reward: "vanilla",
   }),
+  hashEe,
   cascade,
   truncated,
   randomExit,

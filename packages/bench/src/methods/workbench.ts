@@ -67,7 +67,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     const parent = spec.parent && (await bench.fit(spec.parent));
     const start = parent?.params ?? options.params;
     const own = spec.strategy?.definition.params?.(model.shape, spec.strategy.options, seed) ?? {};
-    const params = { ...start, ...prefixed(own) };
+    const params = { ...start, ...prefixed(own), ...spec.params?.() };
     const observer = spec.strategy && toObserver(spec.strategy, own);
     const result = await fit({
       engine,
@@ -99,6 +99,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     shape: model.shape,
     engine,
     model,
+    params: options.params,
     seed,
     preset: options.preset,
     epochs: options.epochs,
