@@ -52,3 +52,8 @@ export {
   frozenTokenMacs,
   fullMacs,
 } from "./token-cost.js";
+export { loadTrBert, type SavedTrBert, saveTrBert } from "./tr-bert/folder.js";
+export { openTrBert } from "./tr-bert/open.js";
+export { type TrBertInput, type TrBertOptions, trBertOptions } from "./tr-bert/options.js";
+export { selectorLayers, trBertParams, trBertRegression } from "./tr-bert/selector.js";
+export { guideLayer, reinforce, trBertPlan } from "./tr-bert/training.js";

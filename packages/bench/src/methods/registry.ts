@@ -8,6 +8,7 @@ import type { Method } from "./method.js";
 import { oracle } from "./oracle.js";
 import { randomExit } from "./random-exit.js";
 import { strategyMethod } from "./strategy-method.js";
+import { trBert } from "./tr-bert.js";
 import { truncated } from "./truncated.js";
 
 export const methods: readonly Method[] = [
@@ -21,6 +22,7 @@ export const methods: readonly Method[] = [
     reward: "vanilla",
   }),
   hashEe,
+  trBert,
   cascade,
   truncated,
   randomExit,
