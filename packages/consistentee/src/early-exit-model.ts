@@ -325,7 +325,12 @@ export class EarlyExitModel {
       const isWhole = (maxLayer ?? this.layers) >= this.layers;
       return new Ticket<Prediction>(row, maxLayer, arrived, isWhole && this.#monitor.draws());
     });
-    this.#queue.push(tickets);
+    try {
+      this.#queue.push(tickets);
+    } catch (error) {
+      for (const ticket of tickets) this.#giveUp(ticket, error, "failed");
+      throw error;
+    }
     for (const ticket of tickets) this.#open.add(ticket);
     if (signal) {
       const abort = () => {
@@ -340,7 +345,7 @@ export class EarlyExitModel {
   }
 
   #run(batch: readonly Ticket<Prediction>[]): Promise<void> {
-    const { encoder, strategy } = this.#parts;
+    const { encoder, strategy, operatingPoint } = this.#parts;
     const { classes, task } = encoder.shape;
     const monitor = this.#monitor;
     // Within a batch all rows are treated alike, whatever trips meanwhile.
@@ -360,7 +365,9 @@ export class EarlyExitModel {
         this.#open.delete(ticket);
         this.#tell(ticket, answer ? "answered" : "failed", answer, error, atFullDepth);
         const isWhole = (ticket.maxLayer ?? this.layers) >= this.layers;
-        if (answer && isWhole) monitor.countExit((ticket.left ?? answer).layer);
+        // Where full depth was chosen with the model, there is no normal distribution of exits to drift from.
+        if (answer && isWhole && !operatingPoint?.isFullDepth)
+          monitor.countExit((ticket.left ?? answer).layer);
       },
       onCompared: (_, early, full) =>
         monitor.countAudit(early.layer, predicted(early), predicted(full), task === "regression"),

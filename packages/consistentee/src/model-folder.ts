@@ -123,7 +123,7 @@ export async function loadParts(
     throw new ConsistentEEError(
       "NO_EXITS",
       folderOrId,
-      `must be a model with trained exits, got a folder without ${EXITS_DESCRIPTION}. Train exits for it and save it with saveEarlyExitModel.`,
+      `must be a model with trained exits, got a folder without ${EXITS_DESCRIPTION}. Add exits to a fine-tuned classifier with addExits, or train both, and save with saveEarlyExitModel.`,
     );
   const encoder = await loadExitEncoder(folder);
   const known = [...BUILT_IN, ...moreStrategies];

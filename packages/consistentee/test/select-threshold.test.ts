@@ -113,6 +113,14 @@ describe("selection on a model", () => {
     await model.save(folder);
     const again = await EarlyExitModel.fromPretrained(folder, { threads: 1 });
     onTestFinished(() => again.dispose());
+    // Nothing drifts where nothing may leave.
+    const watched = await EarlyExitModel.fromPretrained(folder, {
+      threads: 1,
+      drift: { window: texts.length },
+    });
+    onTestFinished(() => watched.dispose());
+    await watched.classify(texts);
+    expect(watched.health.drift).toBeUndefined();
     for (const one of [model, again])
       expect((await one.classify(texts)).map(({ exitLayer }) => exitLayer)).toEqual(
         texts.map(() => 3),

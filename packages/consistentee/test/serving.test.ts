@@ -1,9 +1,10 @@
 /** @file Requests of many callers on one model: gathered, bounded, dropped and failed without harm to each other. */
+import { createRequire } from "node:module";
 import { defineExitStrategy, entropy } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import fc from "fast-check";
 import * as v from "valibot";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import {
   EarlyExitModel,
   type EarlyExitParts,
@@ -12,6 +13,12 @@ import {
 } from "../src/index.js";
 import { chooseBatch } from "../src/serve/choose-batch.js";
 import { texts, tinyParts } from "./tiny-model.js";
+
+/** The module that the engine loads. */
+function onnxRuntime(): { InferenceSession: { create(): Promise<unknown> } } {
+  const engine = createRequire(import.meta.resolve("@cee/engine"));
+  return engine("onnxruntime-node");
+}
 
 async function opened(options: ModelOptions = {}, parts: EarlyExitParts = tinyParts()) {
   const model = await EarlyExitModel.fromParts(parts, { threads: 1, ...options });
@@ -115,11 +122,13 @@ describe("requests of several callers", () => {
   });
 
   it("are refused one by one when too many wait, and later ones are taken again", async () => {
-    const model = await opened({ maxQueue: 4, maxBatch: 2 });
+    const { events, observers } = watched();
+    const model = await opened({ maxQueue: 4, maxBatch: 2, observers });
     const taken = texts.slice(0, 4).map((text) => model.classify(text));
     const refused = model.classify("good");
     await expect(refused).rejects.toMatchObject({ code: "QUEUE_FULL" });
     await expect(refused).rejects.toThrow(/at most 4 .*4 waiting/);
+    expect(events).toMatchObject([{ outcome: "failed", error: { code: "QUEUE_FULL" } }]);
     expect(await Promise.all(taken)).toHaveLength(4);
     expect(await model.classify(texts)).toHaveLength(texts.length);
     // A stream waits for room instead.
@@ -235,8 +244,14 @@ describe("memory", () => {
     expect(after.numBytes).toBe(before.numBytes);
   });
 
-  it("keeps nothing of 3000 calls", async () => {
-    const model = await opened();
+  it("keeps nothing of 3000 calls, and opens no session for them", async () => {
+    const runtime = onnxRuntime();
+    const created = vi.spyOn(runtime.InferenceSession, "create");
+    onTestFinished(() => created.mockRestore());
+    const model = await opened({ runtime: "onnxruntime-node", maxQueue: 64 });
+    // The embeddings, and each layer with its head.
+    const sessions = created.mock.calls.length;
+    expect(sessions).toBe(4);
     const run = async (calls: number) => {
       for (let done = 0; done < calls; done += texts.length)
         await Promise.all(texts.map((text) => model.classify(text)));
@@ -245,6 +260,7 @@ describe("memory", () => {
     const tensors = tf.memory().numTensors;
     await run(3000);
     expect(tf.memory().numTensors).toBe(tensors);
+    expect(created.mock.calls.length).toBe(sessions);
     expect(model.waiting).toBe(0);
   });
 });
