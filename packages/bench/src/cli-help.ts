@@ -37,9 +37,9 @@ What to run on:
   --hub-url <url>          a mirror of the hub
 
 What to compare:
-  --methods <a,b>          full, entropy, patience, consistentee, consistentee-vanilla, and others that train more:
-                           hashee, tr-bert, cascade, truncated, random, oracle (default: all); full depth is always
-                           among them, being what the others are measured against
+  --methods <a,b>          full, entropy, patience, consistentee, consistentee-vanilla (the default), and others that
+                           train more: hashee, tr-bert, cascade, truncated, random, oracle; or all. Full depth is
+                           always among them, being what the others are measured against
   --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
                            from defineExitStrategy; may be repeated
   --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased;

@@ -113,7 +113,11 @@ async function glue(args: Args, words: readonly string[], program: string): Prom
 
 async function paper(args: Args, words: readonly string[], program: string): Promise<number> {
   const command = commandLine(words, undefined, program);
-  const options = parseGlueOptions(args, command, { name: "paper", allTasks: true });
+  const options = parseGlueOptions(args, command, {
+    name: "paper",
+    allTasks: true,
+    allMethods: true,
+  });
   return benchmark(options, async (given, hooks) => {
     const { runPaper } = await import("./paper/run-paper.js");
     return runPaper(given, hooks);

@@ -3,6 +3,8 @@ import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { commandLine, parseArgs } from "../src/cli.js";
+import { glueHelp } from "../src/cli-help.js";
+import { chooseMethods } from "../src/glue/choose-methods.js";
 import {
   type Args,
   chooseNames,
@@ -12,6 +14,7 @@ import {
   parseFresh,
   parseGlueOptions,
 } from "../src/glue/options.js";
+import { defaultMethodNames, methodNames } from "../src/methods/registry.js";
 import { temporaryFolder } from "./helpers.js";
 
 const parse = (...words: string[]) =>
@@ -22,6 +25,7 @@ describe("parseGlueOptions", () => {
     expect(parse()).toEqual({
       data: "embedded",
       allTasks: false,
+      allMethods: false,
       cells: undefined,
       split: "dev",
       tasks: [],
@@ -167,4 +171,24 @@ describe("the command in the results", () => {
     expect(maskDataFolder("/mnt/data2", "/mnt/data")).toBe("/mnt/data2");
     expect(maskDataFolder("/mnt/data", undefined)).toBe("/mnt/data");
   });
+});
+
+describe("methods", () => {
+  const chosen = (...words: string[]) => chooseMethods(parse(...words));
+
+  it("are the quick ones when nothing is said, and none of them counts as asked for", async () => {
+    const { methods, named } = await chosen();
+    expect(methods.map(({ name }) => name)).toEqual(defaultMethodNames);
+    expect(named.size).toBe(0);
+  });
+
+  it("are all of them on request", async () => {
+    const { methods, named } = await chosen("--methods=all");
+    expect(methods.map(({ name }) => name)).toEqual(methodNames);
+    expect(named.size).toBe(0);
+  });
+});
+
+it("names every method in the help", () => {
+  for (const name of methodNames) expect(glueHelp).toContain(name);
 });

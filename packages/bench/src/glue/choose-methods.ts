@@ -16,7 +16,7 @@ import {
 import { BenchError, suggestNames } from "../errors.js";
 import { full } from "../methods/full.js";
 import type { Method } from "../methods/method.js";
-import { methods as builtIn, methodNames } from "../methods/registry.js";
+import { methods as builtIn, defaultMethodNames, methodNames } from "../methods/registry.js";
 import { strategyMethod } from "../methods/strategy-method.js";
 import { chooseNames, fold, type GlueOptions } from "./options.js";
 
@@ -33,7 +33,11 @@ const strategies = createRegistry([entropy, patience, alwaysAt, pcee, rightTool]
 
 /** @throws BenchError `UNKNOWN_METHOD`; ExitStrategyError what loading a strategy gives */
 export async function chooseMethods(
-  { methods, strategies: specifiers }: Pick<GlueOptions, "methods" | "strategies">,
+  {
+    methods,
+    allMethods = false,
+    strategies: specifiers,
+  }: Pick<GlueOptions, "methods" | "allMethods" | "strategies">,
   from: string = process.cwd(),
 ): Promise<ChosenMethods> {
   const added = new Map<string, Method>();
@@ -55,7 +59,7 @@ export async function chooseMethods(
   }
   const available = [...builtIn, ...added.values()];
   const names = chooseNames(
-    methods,
+    methods.length > 0 || allMethods ? methods : defaultMethodNames,
     available.map(({ name }) => name),
     "UNKNOWN_METHOD",
     "--methods",

@@ -9,8 +9,9 @@ export interface GlueOptions {
   readonly tasks: readonly string[];
   /** Without names, all embedded tasks instead of the default few. @default false */
   readonly allTasks?: boolean;
-  /** Empty: every method. */
+  /** Empty: those of the default table, or every method. */
   readonly methods: readonly string[];
+  readonly allMethods?: boolean;
   /** Third-party strategies: names, files or packages. */
   readonly strategies: readonly string[];
   /** `fresh:<layers>x<width>`, a folder, or a hub id. */
@@ -83,6 +84,8 @@ export interface CommandDefaults {
   readonly name?: string;
   /** All embedded tasks instead of a few. @default false */
   readonly allTasks?: boolean;
+  /** Every method instead of the default table's. @default false */
+  readonly allMethods?: boolean;
 }
 
 /**
@@ -92,18 +95,21 @@ export interface CommandDefaults {
 export function parseGlueOptions(
   args: Args,
   command: string,
-  { name, allTasks = false }: CommandDefaults = {},
+  { name, allTasks = false, allMethods = false }: CommandDefaults = {},
 ): GlueOptions {
   const read = createReader(args, known);
   const data = read.text("data") ?? "embedded";
   if (data !== "embedded" && data !== "hub") checkDataFolder(data);
   const backbone = read.text("backbone");
   if (backbone !== undefined) checkBackbone(backbone);
+  const methods = read.list("methods");
+  const wantsAll = methods.length === 1 && fold(methods[0] as string) === "all";
   return {
     data,
     tasks: read.list("tasks"),
     allTasks,
-    methods: read.list("methods"),
+    methods: wantsAll ? [] : methods,
+    allMethods: allMethods || wantsAll,
     strategies: read.list("strategy"),
     backbone,
     preset: read.choice("preset", presets) ?? "small",

@@ -29,4 +29,13 @@ export const methods: readonly Method[] = [
   oracle,
 ];
 
+/** What runs when nothing is said: those that the generated tasks finish in minutes. */
+export const defaultMethodNames: readonly string[] = [
+  "full",
+  "entropy",
+  "patience",
+  "consistentee",
+  "consistentee-vanilla",
+];
+
 export const methodNames: readonly string[] = methods.map((method) => method.name);
