@@ -14,13 +14,14 @@ import {
   defineExitStrategy,
   type ModelShape,
   type PhasePlan,
+  type TrainingPhase,
   type TrainingStep,
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
 import { detached } from "./detached.js";
 import { layers, logitsAt, lossAt, lossOver } from "./losses.js";
-import { phaseSettings, type Recipe } from "./recipe.js";
+import { type PhaseSettings, phaseSettings, type Recipe } from "./recipe.js";
 
 const options = v.strictObject({
   /**
@@ -118,6 +119,24 @@ function* plan({ depth }: ModelShape, { alternating }: v.InferOutput<typeof opti
     // Deviates from the released code: it counts steps within the epoch, so that an odd number of them per epoch has
     // two steps of the final loss in a row.
     pick: (step) => (step % 2 === 0 ? "final" : "all"),
+  };
+}
+
+/**
+ * The module alone, from recorded states: for exits that were added to a finished model, whose encoder stays as it is
+ * (`addExits` of `@cee/consistentee`, as its `plan`).
+ */
+// Deviates from the paper: it trains the module together with encoder and heads.
+export function ltePhase(settings: Partial<PhaseSettings> = {}): TrainingPhase {
+  return {
+    name: "lte",
+    trains: ["strategy.**"],
+    source: "record",
+    epochs: 10,
+    batchSize: 256,
+    learningRate: 3e-3,
+    ...settings,
+    losses: { lte: lteLoss },
   };
 }
 

@@ -1,5 +1,5 @@
 /** @file Public entry of `@cee/baselines`. */
-export { berxit } from "./berxit.js";
+export { berxit, ltePhase } from "./berxit.js";
 export {
   accepts,
   type CascadeModel,
