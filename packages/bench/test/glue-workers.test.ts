@@ -8,7 +8,8 @@ import { temporaryFolder } from "./helpers.js";
 
 const settings = tiny.filter((word) => !word.startsWith("--workers"));
 const tasks = "--tasks=sentiment,similarity";
-const methods = "--methods=full,patience";
+// Two besides full depth, so that there is a pair to compare.
+const methods = "--methods=full,patience,oracle";
 
 async function rowsOf(out: string) {
   const { command: _, ...results } = (await timeless(out)) as Results;

@@ -113,7 +113,11 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     points: Object.fromEntries(
       Object.entries(named).map(([name, { predictions, exitLayers }]) => [
         name,
-        { predictions, exitLayers },
+        // Lists, as a worker process passes them on as JSON.
+        {
+          predictions: Array.from(predictions),
+          exitLayers: exitLayers === null ? null : Array.from(exitLayers),
+        },
       ]),
     ),
   });
