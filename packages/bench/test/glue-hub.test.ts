@@ -1,5 +1,6 @@
 /** @file A run whose data and backbone both come from a hub: a loopback server that speaks its URLs. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -116,6 +117,42 @@ it("downloads data and backbone once, and runs", async () => {
   const again = requests.slice(before);
   expect(again.filter((request) => request.includes("/resolve/"))).toEqual([]);
 });
+
+it("lists every training of the paper's preset with its cost, and the same command runs them", async () => {
+  vi.stubEnv("CEE_CACHE", await temporaryFolder());
+  const data = {
+    "rte/train-00000-of-00001.parquet": rte(24),
+    "rte/validation-00000-of-00001.parquet": rte(12),
+  };
+  const { url } = await serve(data, await modelFiles());
+  const out = path.join(await temporaryFolder(), "run");
+  const words = [
+    "--preset=paper",
+    "--data=hub",
+    "--tasks=rte",
+    "--methods=full,entropy,consistentee",
+    `--hub-url=${url}`,
+    `--backbone=${MODEL}`,
+    `--out=${out}`,
+  ];
+  const { table } = await bench([...words, "--dry-run"]);
+  const listed = table.split("\n").filter((line) => line.startsWith("| rte |"));
+  // Full depth's own, the shared one, and one per price of a layer.
+  expect(listed).toHaveLength(1 + 1 + 12);
+  expect(listed[0]).toMatch(/\| full depth .* \| full \| \d+ \| .* \|/);
+  for (const line of listed) expect(line).toMatch(/\| \d+ \| \d+ (s|min).* \|$/);
+  expect(table).toContain("Nothing was written.");
+  expect(existsSync(out)).toBe(false);
+
+  const { results, failures } = await bench(words);
+  expect(failures).toEqual([]);
+  expect(results.preset).toBe("paper");
+  expect(await readdir(path.join(out, "trainings"))).toHaveLength(listed.length);
+  const alphas = results.rows.filter(
+    ({ method, operatingPoint }) => method === "consistentee" && operatingPoint === "curve",
+  );
+  expect(alphas).toHaveLength(12);
+}, 180_000);
 
 it("says what could not be downloaded, with nothing left behind", async () => {
   vi.stubEnv("CEE_CACHE", await temporaryFolder());
