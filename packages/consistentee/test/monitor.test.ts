@@ -54,6 +54,7 @@ function audits(made: Monitor, right: number, wrong: number) {
 describe("the stability index", () => {
   it("is 0 for equal shares and the sum of (p - q) ln(p / q) otherwise", () => {
     expect(stabilityIndex([4, 3, 2, 1], [4, 3, 2, 1])).toBe(0);
+    expect(stabilityIndex([40, 0, 60], [2, 0, 3])).toBeCloseTo(0, 12);
     const large = stabilityIndex([100_000, 300_000], [200_000, 200_000]);
     expect(large).toBeCloseTo(-0.25 * Math.log(0.5) + 0.25 * Math.log(1.5), 4);
     expect(stabilityIndex([0, 10], [10, 0])).toBeLessThan(10);
@@ -80,6 +81,30 @@ describe("drift", () => {
     expect(made.reset()).toBe(true);
     expect(made.reset()).toBe(false);
     expect(falls.map(({ state }) => state)).toEqual(["full-depth", "early-exit"]);
+  });
+
+  it("starts afresh with another operating point, and says so", () => {
+    const { made, falls } = monitor({ drift: { window: 100 } });
+    exits(made, [0, 0, 0, 150]);
+    expect(made.isAtFullDepth).toBe(true);
+    made.restart({
+      layers: LAYERS,
+      reference: [0, 0, 0, 9],
+      minAgreement: undefined,
+      fullDepthBecause: undefined,
+    });
+    expect(made.health).toEqual({
+      state: "early-exit",
+      reason: undefined,
+      audit: undefined,
+      drift: undefined,
+    });
+    expect(falls.map(({ state }) => state)).toEqual(["full-depth", "early-exit"]);
+    // What was counted before the new point does not count against it.
+    exits(made, [0, 0, 0, 99]);
+    expect(made.health.drift).toBeUndefined();
+    exits(made, [0, 0, 0, 1]);
+    expect(made.health.drift).toMatchObject({ rows: 100, hasTripped: false });
   });
 
   it("recovers by itself only when a whole window is at most half as far", () => {

@@ -128,10 +128,10 @@ export class Monitor {
   restart(defaults: MonitorDefaults): void {
     this.#defaults = defaults;
     this.#check();
+    this.reset("another operating point was chosen");
     this.#forget();
     this.#lastAudit = undefined;
     this.#lastDrift = undefined;
-    this.#reason = undefined;
   }
 
   /** Goes back to early exits. @returns whether anything changed */
