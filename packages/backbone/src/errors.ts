@@ -29,7 +29,9 @@ export type BackboneErrorCode =
   | "EMPTY_CORPUS"
   | "NOT_UTF8"
   | "ENDLESS_LINE"
-  | "BAD_VOCABULARY";
+  | "BAD_VOCABULARY"
+  | "TOO_LONG"
+  | "CACHE_TOO_LARGE";
 
 export class BackboneError extends Error {
   override readonly name = "BackboneError";

@@ -21,6 +21,20 @@ export {
   toBertConfigJson,
 } from "./config.js";
 export {
+  type CausalDecoder,
+  type CreateCausalDecoderOptions,
+  createCausalDecoder,
+  type DecoderHeads,
+  type DecoderTokenizer,
+  withOwnHeads,
+} from "./decoder/decoder.js";
+export {
+  type LoadCausalDecoderOptions,
+  loadCausalDecoder,
+  saveCausalDecoder,
+} from "./decoder/folder.js";
+export { type DecoderRunner, type OpenDecoderOptions, openDecoder } from "./decoder/open.js";
+export {
   type CreateExitEncoderOptions,
   createExitEncoder,
   type ExitEncoder,
@@ -46,6 +60,7 @@ export {
   type LlamaCache,
   type LlamaFrame,
   type LlamaInputs,
+  type LlamaPast,
   type LlamaResult,
   llama,
   llamaBlock,
@@ -53,7 +68,10 @@ export {
   llamaEmbed,
   llamaFrame,
   llamaLogits,
+  llamaNorm,
   llamaParameters,
+  llamaSkipped,
+  llamaStep,
 } from "./llama.js";
 export { createLlamaConfig, type LlamaConfig, parseLlamaConfig } from "./llama-config.js";
 export {

@@ -122,12 +122,94 @@ export function llamaBlock(
     values: tf.concat([cache.values, added.values], 2),
   };
   const mixed = attention(params, layer, input, grown, frame, config);
-  const attended: tf.Tensor3D = tf.add(hidden, mixed);
+  return { hidden: feedForward(params, layer, tf.add(hidden, mixed), config), cache: grown };
+}
+
+/** The second half of a block: SwiGLU behind its norm, beside a residual. */
+function feedForward(
+  params: TensorParams,
+  layer: number,
+  attended: tf.Tensor3D,
+  config: LlamaConfig,
+): tf.Tensor3D {
+  const path = llamaBlockPath(layer);
   const inner = norm(params, `${path}.post_attention_layernorm`, attended, config);
   const gate = dense(params, `${path}.mlp.gate_proj`, inner); // [B, S, F]
   const open = tf.mul(tf.mul(gate, tf.sigmoid(gate)), dense(params, `${path}.mlp.up_proj`, inner));
-  const outer = dense(params, `${path}.mlp.down_proj`, open as tf.Tensor3D);
-  return { hidden: tf.add(attended, outer), cache: grown };
+  return tf.add(attended, dense(params, `${path}.mlp.down_proj`, open as tf.Tensor3D));
+}
+
+/** The cached part of what {@link llamaStep} looks at. */
+export interface LlamaPast extends LlamaCache {
+  /** 1 where a new token may look at a cached one, float32 `[B, S, P]`. */
+  readonly mask: tf.Tensor3D;
+}
+
+/**
+ * Block `layer` without copying the cache: new tokens attend to cached and to new ones in two parts that share one
+ * softmax, and only the new tokens' keys and values are returned. `frame` is made from the new tokens' mask `[B, S, S]`.
+ * P must be at least 1; cached places that hold nothing are masked.
+ */
+export function llamaStep(
+  params: TensorParams,
+  layer: number,
+  hidden: tf.Tensor3D,
+  past: LlamaPast,
+  frame: LlamaFrame,
+  config: LlamaConfig,
+): { readonly hidden: tf.Tensor3D; readonly added: LlamaCache } {
+  const path = `${llamaBlockPath(layer)}.self_attn`;
+  const input = norm(params, `${llamaBlockPath(layer)}.input_layernorm`, hidden, config);
+  const added = llamaKeysAndValues(params, layer, input, frame, config);
+  const { heads: N, kvHeads: G, headSize: D } = config;
+  const R = N / G;
+  const [B, S] = input.shape;
+  const split4 = split(dense(params, `${path}.q_proj`, input), N, config); // [B, N, S, D]
+  const queries = tf.mul(rotate(split4, frame), 1 / Math.sqrt(D));
+  const stacked = tf.reshape(queries, [B, G, R * S, D]) as tf.Tensor4D;
+  const score = ({ keys }: LlamaCache, bias: tf.Tensor5D): tf.Tensor5D => {
+    const T = keys.shape[2];
+    return tf.add(tf.reshape(tf.matMul(stacked, keys, false, true), [B, G, R, S, T]), bias);
+  };
+  const pastBias = tf.reshape(tf.mul(tf.sub(1, past.mask), -1e9), [B, 1, 1, S, past.keys.shape[2]]);
+  const scores = [score(past, pastBias as tf.Tensor5D), score(added, frame.bias)] as const;
+  const highest = tf.maximum(tf.max(scores[0], -1, true), tf.max(scores[1], -1, true)); // [B, G, R, S, 1]
+  const shares = scores.map((one) => tf.exp(tf.sub(one, highest)));
+  const mixed = [past, added].map(({ values }, index) =>
+    tf.matMul(tf.reshape(shares[index] as tf.Tensor, [B, G, R * S, values.shape[2]]), values),
+  ) as [tf.Tensor4D, tf.Tensor4D]; // [B, G, R S, D]
+  const sums = tf.add(
+    tf.sum(shares[0] as tf.Tensor, -1, true),
+    tf.sum(shares[1] as tf.Tensor, -1, true),
+  );
+  const whole = tf.div(tf.add(mixed[0], mixed[1]), tf.reshape(sums, [B, G, R * S, 1]));
+  const rows = tf.transpose(tf.reshape(whole, [B, N, S, D]), [0, 2, 1, 3]); // [B, S, N, D]
+  const output = dense(params, `${path}.o_proj`, tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D);
+  return { hidden: feedForward(params, layer, tf.add(hidden, output), config), added };
+}
+
+/**
+ * The keys and values that block `layer` would have for tokens that stopped with `hidden` before it: the block's own
+ * input norm, then the projections, then rotation at the tokens' true places.
+ */
+export function llamaSkipped(
+  params: TensorParams,
+  layer: number,
+  hidden: tf.Tensor3D,
+  frame: LlamaFrame,
+  config: LlamaConfig,
+): LlamaCache {
+  const input = norm(params, `${llamaBlockPath(layer)}.input_layernorm`, hidden, config);
+  return llamaKeysAndValues(params, layer, input, frame, config);
+}
+
+/** The final norm of some states, of their shape. */
+export function llamaNorm<T extends tf.Tensor>(
+  params: TensorParams,
+  hidden: T,
+  config: LlamaConfig,
+): T {
+  return norm(params, "backbone.norm", hidden as unknown as tf.Tensor3D, config) as unknown as T;
 }
 
 /** The final norm and the projection onto the vocabulary of some tokens' states, `[B, S, V]`. */

@@ -13,7 +13,9 @@ export type ExitStrategyErrorCode =
   | "BAD_RECORD"
   | "NOT_TRAINED"
   | "BAD_FILE"
-  | "TASK_UNSUPPORTED";
+  | "TASK_UNSUPPORTED"
+  | "BAD_PROMPT"
+  | "NOT_FINITE";
 
 export class ExitStrategyError extends Error {
   override readonly name = "ExitStrategyError";

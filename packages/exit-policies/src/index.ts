@@ -37,6 +37,29 @@ export {
 export { type CostSummary, summarise } from "./cost.js";
 export { type AnyExitStrategyFactory, defineExitStrategy, withOptions } from "./define.js";
 export { ExitStrategyError, type ExitStrategyErrorCode } from "./errors.js";
+export {
+  type DeepComparison,
+  type FinishReason,
+  type GeneratedToken,
+  type GenerateTokensOptions,
+  type GenerationStats,
+  generateTokens,
+  type KeyValues,
+  type TokenPrompt,
+} from "./generation/generate.js";
+export {
+  acceptOrReplace,
+  draw,
+  nextTokenProbabilities,
+  paperDecoding,
+  type SamplingOptions,
+} from "./generation/sampling.js";
+export type {
+  TokenAdvance,
+  TokenPass,
+  TokenPassOptions,
+  TokenRunner,
+} from "./generation/token-model.js";
 export type { ExitHead, ExitHeadInput, ExitHeadOutput } from "./head.js";
 export type { HostParams, HostTensor } from "./host-tensor.js";
 export type {
@@ -65,11 +88,13 @@ export { replay, replayAll, replaySweep } from "./replay.js";
 export { type ResolveOptions, resolveStrategy } from "./resolve.js";
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
+export { calm, calmMeta, calmState, calmThreshold } from "./strategies/calm.js";
 export { entropy } from "./strategies/entropy.js";
 export { never } from "./strategies/never.js";
 export { patience } from "./strategies/patience.js";
 export { pcee } from "./strategies/pcee.js";
 export { rightTool } from "./strategies/right-tool.js";
+export { shallowDeep } from "./strategies/shallow-deep.js";
 export {
   type AnyDefinition,
   API_VERSION,

@@ -1,0 +1,137 @@
+/**
+ * @file The keys and values of a batch of growing texts, kept on the host with room to grow.
+ *
+ * Shapes: R = rows in use, G = key and value heads, C = capacity in tokens, D = head size, S = tokens that are added.
+ */
+import type { HostTensor } from "@cee/engine";
+import type { LlamaConfig } from "../llama-config.js";
+
+/** Tokens that a full cache grows by: a token copies 1 / 64 of what the cache holds on average, and none per step. */
+export const GROWTH = 64;
+
+/** Bytes that the cache of `rows` texts of `tokens` tokens takes. */
+export function cacheBytes(rows: number, tokens: number, config: LlamaConfig): number {
+  const { depth, kvHeads, headSize } = config;
+  return 4 * 2 * depth * rows * kvHeads * roomFor(tokens) * headSize;
+}
+
+function roomFor(tokens: number): number {
+  return Math.max(1, Math.ceil(tokens / GROWTH)) * GROWTH;
+}
+
+/** One of the two, `[rows, G, C, D]` each. */
+interface Part {
+  keys: Float32Array;
+  values: Float32Array;
+}
+
+export interface CacheTensors {
+  readonly keys: HostTensor;
+  readonly values: HostTensor;
+}
+
+/** Rows stand in slots 0, 1, …, so that the live ones are one contiguous piece which is handed over without a copy. */
+export class KeyValueCache {
+  readonly #layers: Part[];
+  #capacity = 0;
+  #slots: number;
+
+  constructor(
+    rows: number,
+    private readonly config: LlamaConfig,
+  ) {
+    this.#slots = rows;
+    this.#layers = Array.from({ length: config.depth }, () => ({
+      keys: new Float32Array(0),
+      values: new Float32Array(0),
+    }));
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  get bytes(): number {
+    return this.#layers.reduce(
+      (sum, { keys, values }) => sum + keys.byteLength + values.byteLength,
+      0,
+    );
+  }
+
+  /** Makes room for texts of `tokens` tokens. */
+  reserve(tokens: number): void {
+    const room = roomFor(tokens);
+    if (room <= this.#capacity) return;
+    const { kvHeads: G, headSize: D } = this.config;
+    const [from, to] = [this.#capacity * D, room * D];
+    const grow = (old: Float32Array): Float32Array => {
+      const grown = new Float32Array(this.#slots * G * to);
+      for (let piece = 0; piece < this.#slots * G && from > 0; piece += 1)
+        grown.set(old.subarray(piece * from, (piece + 1) * from), piece * to);
+      return grown;
+    };
+    for (const layer of this.#layers) {
+      layer.keys = grow(layer.keys);
+      layer.values = grow(layer.values);
+    }
+    this.#capacity = room;
+  }
+
+  /** A layer's (1..depth) tensors of some slots, in that order; the first slots in a row are not copied. */
+  tensors(layer: number, slots: readonly number[]): CacheTensors {
+    const part = this.#layers[layer - 1] as Part;
+    const { kvHeads, headSize } = this.config;
+    const size = kvHeads * this.#capacity * headSize;
+    const arePrefix = slots.every((slot, index) => slot === index);
+    const take = (all: Float32Array): HostTensor => {
+      const shape = [slots.length, kvHeads, this.#capacity, headSize];
+      if (arePrefix) return { dtype: "float32", shape, data: all.subarray(0, slots.length * size) };
+      const data = new Float32Array(slots.length * size);
+      slots.forEach((slot, index) => {
+        data.set(all.subarray(slot * size, (slot + 1) * size), index * size);
+      });
+      return { dtype: "float32", shape, data };
+    };
+    return { keys: take(part.keys), values: take(part.values) };
+  }
+
+  /** Writes row `index` of new keys and values `[B, G, S, D]` into a slot: its first `count` tokens, from place `first` on. */
+  write(
+    layer: number,
+    slot: number,
+    added: CacheTensors,
+    index: number,
+    first: number,
+    count: number,
+  ): void {
+    const part = this.#layers[layer - 1] as Part;
+    const { kvHeads: G, headSize: D } = this.config;
+    const S = added.keys.shape[2] as number;
+    for (const name of ["keys", "values"] as const) {
+      const source = added[name].data as Float32Array;
+      for (let head = 0; head < G; head += 1) {
+        const from = (index * G + head) * S * D;
+        const to = ((slot * G + head) * this.#capacity + first) * D;
+        part[name].set(source.subarray(from, from + count * D), to);
+      }
+    }
+  }
+
+  /** Moves the text in slot `from` to slot `to`. */
+  move(from: number, to: number): void {
+    const { kvHeads, headSize } = this.config;
+    const size = kvHeads * this.#capacity * headSize;
+    for (const part of this.#layers)
+      for (const name of ["keys", "values"] as const)
+        part[name].copyWithin(to * size, from * size, (from + 1) * size);
+  }
+
+  clear(): void {
+    for (const layer of this.#layers) {
+      layer.keys = new Float32Array(0);
+      layer.values = new Float32Array(0);
+    }
+    this.#capacity = 0;
+    this.#slots = 0;
+  }
+}

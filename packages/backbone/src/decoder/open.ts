@@ -1,0 +1,210 @@
+/**
+ * @file Compiles a decoder, with or without an observer, into what the token loop runs.
+ *
+ * Shapes: B = rows, S = new tokens, P = cached tokens, G = key and value heads, D = head size, H = hidden size.
+ */
+import type {
+  CompiledFunction,
+  Engine,
+  HostParams,
+  HostTensor,
+  HostTree,
+  SpecTree,
+} from "@cee/engine";
+import type { Observer, TokenRunner } from "@cee/exit-policies";
+import { BackboneError } from "../errors.js";
+import { cacheBytes } from "./cache.js";
+import type { CausalDecoder } from "./decoder.js";
+import { DecoderPass, type Programs } from "./pass.js";
+import { compileFill, compileGroup, compileProjection, compiler, groupsOf } from "./programs.js";
+
+export interface OpenDecoderOptions {
+  /** What is observed at every exit but the last. @default nothing */
+  readonly observer?: Observer | undefined;
+  /**
+   * Layers below the last where a token may stop. Blocks between two exits run as one graph, so fewer exits cost less.
+   * @default every layer with an observer, none without
+   */
+  readonly exits?: readonly number[] | undefined;
+  /** Keys and values of one batch may take so many bytes; what a batch would need is checked before it starts. @default 2 GiB */
+  readonly maxCacheBytes?: number | undefined;
+}
+
+export interface DecoderRunner extends TokenRunner {
+  /** Batches that hold a cache. */
+  readonly openPasses: number;
+  /** Bytes that they hold. */
+  readonly cacheBytes: number;
+}
+
+const DEFAULT_CACHE_BYTES = 2 ** 31;
+
+/**
+ * Compiles the decoder with its weights baked in.
+ * @throws BackboneError `BAD_OPTION`
+ */
+export async function openDecoder(
+  engine: Engine,
+  decoder: CausalDecoder,
+  { observer, exits, maxCacheBytes = DEFAULT_CACHE_BYTES }: OpenDecoderOptions = {},
+): Promise<DecoderRunner> {
+  const { config, shape, trainedHeads } = decoder;
+  const stops = resolveExits(exits, observer, config.depth);
+  const params = withStrategy(decoder.params, observer);
+  const compile = compiler(engine);
+  const programs: CompiledFunction[] = [];
+  const keep = (program: CompiledFunction): CompiledFunction => {
+    programs.push(program);
+    return program;
+  };
+  const fills = new Map<number, CompiledFunction>();
+  const projections = new Map<number, CompiledFunction>();
+  const lazily = (
+    made: Map<number, CompiledFunction>,
+    key: number,
+    make: () => CompiledFunction,
+  ): CompiledFunction => {
+    const known = made.get(key);
+    if (known) return known;
+    const program = keep(make());
+    made.set(key, program);
+    return program;
+  };
+  const groups = groupsOf(stops);
+  const dispose = async (): Promise<void> => {
+    for (const program of programs) await program.dispose();
+  };
+  const compiled: CompiledFunction[] = [];
+  try {
+    let carry: HostTree | undefined;
+    for (const [index, group] of groups.entries()) {
+      const observes = group.to < config.depth ? observer : undefined;
+      const specs = observes && carry !== undefined ? carrySpecs(carry) : undefined;
+      const program = keep(compileGroup(compile, decoder, params, group, observes, specs));
+      compiled.push(program);
+      if (!observes) continue;
+      // One short run shows what the observer hands on, and keeps the first request as fast as the others.
+      const output = await program.run<Record<string, HostTree>>(
+        probe(decoder, index === 0, group.to - group.from, carry),
+      );
+      carry = output.carry;
+    }
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  const all: Programs = {
+    groups,
+    group: (index) => compiled[index] as CompiledFunction,
+    fill: (index) =>
+      lazily(fills, index, () =>
+        compileFill(compile, decoder, params, groups[index] as (typeof groups)[number]),
+      ),
+    projection(layer) {
+      // Shared heads are one program, whichever layer asks.
+      const own = decoder.heads === "shared" ? config.depth : layer;
+      return lazily(projections, own, () => compileProjection(compile, decoder, params, own));
+    },
+    observes: observer !== undefined,
+  };
+  const passes = new Set<DecoderPass>();
+  let disposed = false;
+  return {
+    shape,
+    exits: stops,
+    positions: config.maxPositions,
+    ...(decoder.heads === "per-layer" ? { trained: { heads: trainedHeads, strategy: true } } : {}),
+    get openPasses() {
+      return passes.size;
+    },
+    get cacheBytes() {
+      return [...passes].reduce((sum, pass) => sum + pass.cacheBytes, 0);
+    },
+    begin(rows, { maxTokens }) {
+      if (disposed)
+        throw new BackboneError("DISPOSED", "begin", "the decoder was disposed of. Open it again.");
+      const needed = cacheBytes(rows, maxTokens, config);
+      if (needed > maxCacheBytes) {
+        throw new BackboneError(
+          "CACHE_TOO_LARGE",
+          "begin",
+          `keys and values of ${rows} text${rows === 1 ? "" : "s"} of up to ${maxTokens} tokens may take ${maxCacheBytes} bytes, got a need of ${needed}. Generate fewer tokens or rows, or raise maxCacheBytes.`,
+        );
+      }
+      const pass = new DecoderPass(all, config, rows, maxTokens, () => passes.delete(pass));
+      passes.add(pass);
+      return pass;
+    },
+    async dispose() {
+      disposed = true;
+      for (const pass of passes) pass.dispose();
+      await dispose();
+    },
+  };
+}
+
+function resolveExits(
+  exits: readonly number[] | undefined,
+  observer: Observer | undefined,
+  depth: number,
+): readonly number[] {
+  const below = Array.from({ length: depth - 1 }, (_, index) => index + 1);
+  const asked = exits ?? (observer ? below : []);
+  for (const layer of asked) {
+    if (Number.isInteger(layer) && layer >= 1 && layer <= depth) continue;
+    throw new BackboneError(
+      "BAD_OPTION",
+      "exits",
+      `must be layers from 1 to ${depth}, got ${layer}. Layers count from 1.`,
+    );
+  }
+  return [...new Set([...asked, depth])].sort((a, b) => a - b);
+}
+
+function withStrategy(params: HostParams, observer: Observer | undefined): HostParams {
+  const own = Object.entries(observer?.params ?? {}).map(
+    ([name, tensor]) => [`strategy.${name}`, tensor] as const,
+  );
+  const model = Object.entries(params).filter(([path]) => !path.startsWith("strategy."));
+  return Object.fromEntries([...model, ...own]);
+}
+
+/** The inputs of one row of one token without a past. */
+function probe(
+  { config }: CausalDecoder,
+  isFirst: boolean,
+  blocks: number,
+  carry: HostTree | undefined,
+): Record<string, HostTree> {
+  const floats = (shape: readonly number[], value = 0): HostTensor => ({
+    dtype: "float32",
+    shape,
+    data: new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(value),
+  });
+  const ints = (): HostTensor => ({ dtype: "int32", shape: [1, 1], data: new Int32Array(1) });
+  const cache = floats([1, config.kvHeads, 1, config.headSize]);
+  return {
+    ...(isFirst ? { ids: ints() } : { hidden: floats([1, 1, config.hidden]) }),
+    positions: ints(),
+    newMask: floats([1, 1, 1], 1),
+    pastMask: floats([1, 1, 1]),
+    last: floats([1, 1], 1),
+    caches: Array.from({ length: blocks }, () => ({ keys: cache, values: cache })),
+    ...(carry === undefined ? {} : { carry }),
+  };
+}
+
+/** Specs of a carry: the first axis is the row. */
+function carrySpecs(tree: HostTree): SpecTree {
+  if (ArrayBuffer.isView((tree as HostTensor).data)) {
+    const { dtype, shape } = tree as HostTensor;
+    return { dtype, shape: ["batch", ...shape.slice(1)] };
+  }
+  if (Array.isArray(tree)) return (tree as HostTree[]).map(carrySpecs);
+  return Object.fromEntries(
+    Object.entries(tree as Record<string, HostTree>).map(([key, child]) => [
+      key,
+      carrySpecs(child),
+    ]),
+  );
+}

@@ -1,0 +1,239 @@
+/**
+ * @file The graphs of a decoder: one for the blocks up to each exit, one for the keys and values that they would leave,
+ * and one for each projection onto the vocabulary.
+ *
+ * Shapes: B = rows, S = new tokens, P = cached tokens, H = hidden size, V = vocabulary, K = values observed.
+ */
+import type { CompiledFunction, Engine, HostParams, SpecTree, TensorParams } from "@cee/engine";
+import type { Carry, Observer, Signals } from "@cee/exit-policies";
+import * as tf from "@tensorflow/tfjs";
+import {
+  llamaBlockPath,
+  llamaEmbed,
+  llamaFrame,
+  llamaNorm,
+  llamaSkipped,
+  llamaStep,
+} from "../llama.js";
+import { linear } from "../ops.js";
+import { compileClearly } from "../runner/compile.js";
+import { memoise, strategyParams } from "../runner/signals.js";
+import { type CausalDecoder, projectionPath } from "./decoder.js";
+
+/** Blocks `from + 1` to `to`; a token may stop at `to`. */
+export interface Group {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Cuts the blocks at the exits. */
+export function groupsOf(exits: readonly number[]): readonly Group[] {
+  return exits.map((to, index) => ({ from: exits[index - 1] ?? 0, to }));
+}
+
+type Compile = (
+  fn: Parameters<Engine["compile"]>[0],
+  options: Parameters<Engine["compile"]>[1],
+) => CompiledFunction;
+
+export function compiler(engine: Pick<Engine, "compile">): Compile {
+  return (fn, options) => compileClearly(engine, fn, options);
+}
+
+const TOKENS = ["batch", "length"] as const;
+
+interface Tensors {
+  readonly params: TensorParams;
+  readonly ids: tf.Tensor2D;
+  readonly hidden: tf.Tensor3D;
+  readonly positions: tf.Tensor2D;
+  readonly newMask: tf.Tensor3D;
+  readonly pastMask: tf.Tensor3D;
+  readonly last: tf.Tensor2D;
+  readonly caches: readonly { readonly keys: tf.Tensor4D; readonly values: tf.Tensor4D }[];
+  readonly carry: Carry | undefined;
+}
+
+/**
+ * A group of blocks over new tokens: ids (the first group) or states in, states and the new keys and values out, and what
+ * the observer says of each row's last token.
+ */
+export function compileGroup(
+  compile: Compile,
+  decoder: CausalDecoder,
+  params: HostParams,
+  { from, to }: Group,
+  observer: Observer | undefined,
+  carry: SpecTree | undefined,
+): CompiledFunction {
+  const { config, heads, shape } = decoder;
+  const { kvHeads, headSize, hidden: H } = config;
+  const isFirst = from === 0;
+  const cache = { dtype: "float32", shape: ["batch", kvHeads, "past", headSize] } as const;
+  const prefixes = layersBetween({ from, to }).map((layer) => `${llamaBlockPath(layer)}.`);
+  const readsLogits =
+    observer?.needs.some((name) => name === "logits" || name === "probs") ?? false;
+  const constants = pick(
+    params,
+    (path) =>
+      prefixes.some((prefix) => path.startsWith(prefix)) ||
+      (isFirst && path === "backbone.embed_tokens.weight") ||
+      (observer !== undefined &&
+        (path === "backbone.norm.weight" || path.startsWith("strategy."))) ||
+      (readsLogits && path === projectionPath(heads, to, config)),
+  );
+  return compile(
+    (tensors: Tensors) => {
+      const weights = tensors.params;
+      const frame = llamaFrame({ positions: tensors.positions, mask: tensors.newMask }, config);
+      let hidden = isFirst ? llamaEmbed(weights, tensors.ids) : tensors.hidden;
+      const added: { keys: tf.Tensor; values: tf.Tensor }[] = [];
+      for (const [index, layer] of layersBetween({ from, to }).entries()) {
+        const past = {
+          ...(tensors.caches[index] as Tensors["caches"][number]),
+          mask: tensors.pastMask,
+        };
+        const result = llamaStep(weights, layer, hidden, past, frame, config);
+        hidden = result.hidden;
+        added.push({ ...result.added });
+      }
+      if (!observer) return { hidden, added };
+      const signals = signalsOf(decoder, weights, to, lastOf(hidden, tensors.last));
+      const observation = observer.observe(signals, {
+        site: { layer: to, depth: shape.depth, task: shape.task },
+        params: strategyParams(weights),
+        carry: tensors.carry,
+      });
+      const plain = observation instanceof tf.Tensor ? { values: observation } : observation;
+      const values = plain.values.rank === 1 ? tf.expandDims(plain.values, 1) : plain.values;
+      const logits = "logits" in plain ? plain.logits : readsLogits ? signals.logits : undefined;
+      const next = "carry" in plain ? plain.carry : undefined;
+      return {
+        hidden,
+        added,
+        values,
+        ...(logits === undefined ? {} : { logits }),
+        ...(next === undefined ? {} : { carry: next }),
+      };
+    },
+    {
+      name: `blocks ${from + 1} to ${to}`,
+      inputs: {
+        ...(isFirst
+          ? { ids: { dtype: "int32", shape: TOKENS } }
+          : { hidden: { dtype: "float32", shape: [...TOKENS, H] } }),
+        positions: { dtype: "int32", shape: TOKENS },
+        newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
+        pastMask: { dtype: "float32", shape: [...TOKENS, "past"] },
+        caches: layersBetween({ from, to }).map(() => ({ keys: cache, values: cache })),
+        ...(observer ? { last: { dtype: "float32", shape: TOKENS } } : {}),
+        ...(carry === undefined ? {} : { carry }),
+      },
+      constants: { params: constants },
+    },
+  );
+}
+
+/** Keys and values of a group's blocks for tokens that stopped before it. */
+export function compileFill(
+  compile: Compile,
+  { config }: CausalDecoder,
+  params: HostParams,
+  group: Group,
+): CompiledFunction {
+  const names = ["input_layernorm", "self_attn.k_proj", "self_attn.v_proj"];
+  const paths = layersBetween(group).flatMap((layer) =>
+    names.map((name) => `${llamaBlockPath(layer)}.${name}.weight`),
+  );
+  return compile(
+    ({ params: weights, hidden, positions, newMask }: Tensors) => {
+      const frame = llamaFrame({ positions, mask: newMask }, config);
+      return {
+        added: layersBetween(group).map((layer) => ({
+          ...llamaSkipped(weights, layer, hidden, frame, config),
+        })),
+      };
+    },
+    {
+      name: `keys and values ${group.from + 1} to ${group.to}`,
+      inputs: {
+        hidden: { dtype: "float32", shape: [...TOKENS, config.hidden] },
+        positions: { dtype: "int32", shape: TOKENS },
+        newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
+      },
+      constants: { params: pick(params, (path) => paths.includes(path)) },
+    },
+  );
+}
+
+/** The final norm and the projection of the exit at `layer`: states `[B, H]` to logits `[B, V]`. */
+export function compileProjection(
+  compile: Compile,
+  decoder: CausalDecoder,
+  params: HostParams,
+  layer: number,
+): CompiledFunction {
+  const { config, heads } = decoder;
+  const paths = ["backbone.norm.weight", projectionPath(heads, layer, config)];
+  return compile(
+    ({ params: weights, states }) => ({
+      logits: project(decoder, weights, layer, llamaNorm(weights, states, config)),
+    }),
+    {
+      name: `logits ${layer}`,
+      inputs: { states: { dtype: "float32", shape: ["batch", config.hidden] } },
+      constants: { params: pick(params, (path) => paths.includes(path)) },
+    },
+  );
+}
+
+/** Signals of single tokens' states `[B, H]`, computed when first read. */
+export function signalsOf(
+  decoder: CausalDecoder,
+  params: TensorParams,
+  layer: number,
+  hidden: tf.Tensor2D,
+): Signals {
+  const memo = memoise();
+  const pooled = () => memo("pooled", () => llamaNorm(params, hidden, decoder.config));
+  const logits = () => memo("logits", () => project(decoder, params, layer, pooled()));
+  return {
+    hidden,
+    get pooled() {
+      return pooled();
+    },
+    get features() {
+      return pooled();
+    },
+    get logits() {
+      return logits();
+    },
+    get probs() {
+      return memo("probs", () => tf.softmax(logits()));
+    },
+  };
+}
+
+function project(
+  { heads, config }: CausalDecoder,
+  params: TensorParams,
+  layer: number,
+  normed: tf.Tensor2D,
+): tf.Tensor2D {
+  const table = params[projectionPath(heads, layer, config)] as tf.Tensor;
+  return linear(normed, table, tf.zeros([config.vocabSize]));
+}
+
+/** Each row's last token, `[B, H]`: a product with 0 and 1, since rows end at different places. */
+function lastOf(hidden: tf.Tensor3D, last: tf.Tensor2D): tf.Tensor2D {
+  const [B, S, H] = hidden.shape;
+  return tf.reshape(tf.matMul(tf.reshape(last, [B, 1, S]) as tf.Tensor3D, hidden), [B, H]);
+}
+
+function layersBetween({ from, to }: Group): number[] {
+  return Array.from({ length: to - from }, (_, index) => from + index + 1);
+}
+
+function pick(params: HostParams, wanted: (path: string) => boolean): HostParams {
+  return Object.fromEntries(Object.entries(params).filter(([path]) => wanted(path)));
+}
