@@ -35,6 +35,12 @@ export {
 } from "./controls/random-exits.js";
 export { truncatedPaths, truncatedPlan } from "./controls/truncated.js";
 export { deebert } from "./deebert.js";
+export {
+  AdaptiveThreshold,
+  type AdaptiveThresholdOptions,
+  type Beta,
+  estimateThreshold,
+} from "./free/adaptive-threshold.js";
 export { loadHashEe, type SavedHashEe, saveHashEe } from "./hashee/folder.js";
 export { openHashEe, type TokenwiseModel, type TokenwiseOutcome } from "./hashee/open.js";
 export { type HashEeInput, type HashEeOptions, hashEeOptions } from "./hashee/options.js";

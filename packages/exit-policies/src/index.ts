@@ -27,6 +27,13 @@ export {
   selectByRisk,
 } from "./calibration/select-by-risk.js";
 export {
+  calibrateTextRisk,
+  riskLoss,
+  type TextRiskOptions,
+  type TextRiskResult,
+  textualLoss,
+} from "./calibration/text-risk.js";
+export {
   type Classification,
   type ClassifyOptions,
   classify,
