@@ -6,6 +6,7 @@
 import type { FitResult, FitWatch, ModelPlan, TokenBatch, TrainingRow } from "@cee/backbone";
 import type { Engine, HostParams } from "@cee/engine";
 import type {
+  ExitHead,
   ExitRecord,
   ExitStrategy,
   ModelShape,
@@ -22,6 +23,8 @@ export interface TrainingSpec {
   readonly identity: Readonly<Record<string, unknown>>;
   /** Starts from this training's weights instead of the backbone's. */
   readonly parent?: TrainingSpec;
+  /** The method's own exit head, with fresh parameters; its name belongs into `identity`. @default the parent's */
+  readonly head?: ExitHead;
   /** Its parameters join the model's as `strategy.*`, and its observations are recorded for the phases. */
   readonly strategy?: ExitStrategy;
   /** Looks on while this runs; no part of what the training is. */
@@ -36,6 +39,8 @@ export type RecordedSplit = "dev" | "validation" | "train";
 export interface Trained {
   /** Content address. */
   readonly key: string;
+  /** With the exit head that was trained. */
+  readonly model: ModelPlan;
   readonly params: HostParams;
   readonly reports: readonly PhaseReport[];
   /** What gradients reached so far: an answer from anything else is refused. */

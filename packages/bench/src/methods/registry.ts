@@ -4,6 +4,7 @@ import { cascade } from "./cascade.js";
 import { consistentEEMethod } from "./consistentee.js";
 import { full } from "./full.js";
 import { hashEe } from "./hashee.js";
+import { layerWise } from "./layer-wise.js";
 import type { Method } from "./method.js";
 import { oracle } from "./oracle.js";
 import { randomExit } from "./random-exit.js";
@@ -15,6 +16,7 @@ export const methods: readonly Method[] = [
   full,
   strategyMethod(entropy, { title: "DeeBERT's rule (entropy)" }),
   strategyMethod(patience, { title: "PABEE's rule (patience)" }),
+  ...layerWise,
   consistentEEMethod({ name: "consistentee", title: "ConsistentEE", reward: "hardness" }),
   consistentEEMethod({
     name: "consistentee-vanilla",

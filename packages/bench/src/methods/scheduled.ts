@@ -18,9 +18,15 @@ export async function openScheduled(
     (_, index): ExitStrategy => alwaysAt({ layer: index + 1 }),
   );
   const deepest = strategies[depth - 1] as ExitStrategy;
-  const runner = await openEncoder(bench.engine, bench.model, trained.params, toObserver(deepest), {
-    trained: trained.trained,
-  });
+  const runner = await openEncoder(
+    bench.engine,
+    trained.model,
+    trained.params,
+    toObserver(deepest),
+    {
+      trained: trained.trained,
+    },
+  );
   const layerOf = new Map(bench.dev.map(({ ids }, row) => [ids.join(), exitLayers[row]]));
   return {
     async answer(batch) {

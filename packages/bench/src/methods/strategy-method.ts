@@ -7,7 +7,7 @@ import {
   replay,
   type Task,
 } from "@cee/exit-policies";
-import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
+import type { CurvePoint, Method, Trained, TrainingSpec, Workbench } from "./method.js";
 
 export interface StrategyMethodOptions {
   readonly title: string;
@@ -62,39 +62,54 @@ export function strategyMethod(
   return {
     name: strategyName,
     title,
-    unsupported: (task) =>
-      definition.tasks.includes(task)
-        ? undefined
-        : `${strategyName} is made for ${definition.tasks.join(" and ")}, not for ${task}${task === "regression" ? ", where a single value has no class probabilities" : ""}`,
+    unsupported: (task) => unsupportedTask(strategyName, definition.tasks, task),
     trainings: (bench) => [training(bench)],
-    async run(bench) {
-      const trained = await bench.fit(training(bench));
-      let strategy = create(options(bench.task));
-      if (definition.calibrate) {
-        const held = await bench.record(trained, strategy, "validation");
-        strategy = create({ ...strategy.options, ...definition.calibrate(held, strategy.options) });
-      }
-      const record = await bench.record(trained, strategy);
-      const { knob } = definition;
-      const values = knob ? knobValues(knob, record) : [undefined];
-      return values.map((value): CurvePoint => {
-        const configured =
-          value === undefined || !knob
-            ? strategy
-            : create({ ...strategy.options, [knob.option]: value });
-        const { exitLayers, predictions, nonFinite } = replay(record, configured);
-        return {
-          knob: value === undefined || !knob ? null : { name: knob.option, value },
-          options: configured.options,
-          exitLayers,
-          predictions,
-          nonFinite,
-          trace: { record, strategy: configured },
-          open: () => bench.open(trained, configured),
-        };
-      });
-    },
+    run: async (bench) =>
+      curveOf(bench, await bench.fit(training(bench)), create, options(bench.task)),
   };
+}
+
+/** Why a method that is made for some tasks can't do this one; `undefined` where it can. */
+export function unsupportedTask(
+  name: string,
+  tasks: readonly Task[],
+  task: Task,
+): string | undefined {
+  if (tasks.includes(task)) return undefined;
+  return `${name} is made for ${tasks.join(" and ")}, not for ${task}${task === "regression" ? ", where a single value has no class probabilities" : ""}`;
+}
+
+/** Calibrates where the strategy asks for it, records dev once and replays every value of the knob. */
+export async function curveOf(
+  bench: Workbench,
+  trained: Trained,
+  create: (options: Readonly<Record<string, unknown>>) => ExitStrategy,
+  options: Readonly<Record<string, unknown>>,
+): Promise<readonly CurvePoint[]> {
+  let strategy = create(options);
+  const { calibrate, knob } = strategy.definition;
+  if (calibrate) {
+    const held = await bench.record(trained, strategy, "validation");
+    strategy = create({ ...strategy.options, ...calibrate(held, strategy.options) });
+  }
+  const record = await bench.record(trained, strategy);
+  const values = knob ? knobValues(knob, record) : [undefined];
+  return values.map((value): CurvePoint => {
+    const configured =
+      value === undefined || !knob
+        ? strategy
+        : create({ ...strategy.options, [knob.option]: value });
+    const { exitLayers, predictions, nonFinite } = replay(record, configured);
+    return {
+      knob: value === undefined || !knob ? null : { name: knob.option, value },
+      options: configured.options,
+      exitLayers,
+      predictions,
+      nonFinite,
+      trace: { record, strategy: configured },
+      open: () => bench.open(trained, configured),
+    };
+  });
 }
 
 /** The definition's grid; a continuous knob gets observed quantiles as well, so that the curve has no holes. */

@@ -7,6 +7,7 @@ import {
   compileFull,
   type FullProgram,
   fit,
+  initHeads,
   type ModelPlan,
   openEncoder,
   openFlat,
@@ -49,6 +50,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
   const trainings = new Map<string, Promise<Trained>>();
   const records = new Map<string, Promise<ExitRecord>>();
   const programs = new Map<string, FullProgram>();
+  const numberOf = numbering();
 
   const keyOf = (spec: TrainingSpec): string =>
     createHash("sha256")
@@ -65,13 +67,20 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
 
   const train = async (spec: TrainingSpec, key: string): Promise<Trained> => {
     const parent = spec.parent && (await bench.fit(spec.parent));
-    const start = parent?.params ?? options.params;
     const own = spec.strategy?.definition.params?.(model.shape, spec.strategy.options, seed) ?? {};
+    const head = spec.head ?? parent?.model.head ?? model.head;
+    const plan: ModelPlan = { ...model, head };
+    const before = parent ?? { model, params: options.params, trained: undefined };
+    const keepsHeads = before.model.head.name === head.name;
+    const start = keepsHeads
+      ? before.params
+      : withHeads(plan, seed, before.params, parent !== undefined);
     const params = { ...start, ...prefixed(own), ...spec.params?.() };
+    const known = before.trained && (keepsHeads ? before.trained : { heads: [], strategy: false });
     const observer = spec.strategy && toObserver(spec.strategy, own);
     const result = await fit({
       engine,
-      model,
+      model: plan,
       params,
       plan: () => spec.plan(),
       ...(observer ? { observer } : {}),
@@ -80,7 +89,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       seed,
       out: join(options.out, "trainings", key),
       identity: { key },
-      ...(parent ? { trained: parent.trained } : {}),
+      ...(known ? { trained: known } : {}),
       log: (line) => progress.print(line),
       ...(options.signal ? { signal: options.signal } : {}),
       ...(spec.watch ? { watch: spec.watch } : {}),
@@ -90,7 +99,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
           options.unitsPerStep(phase),
         ),
     });
-    return { key, ...result };
+    return { key, model: plan, ...result };
   };
 
   const bench: OpenWorkbench = {
@@ -128,7 +137,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     async open(trained, strategy) {
       const runner = await openEncoder(
         engine,
-        model,
+        trained.model,
         trained.params,
         toObserver(strategy, strategyParams(trained.params)),
         { trained: trained.trained },
@@ -142,7 +151,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       };
     },
     async openFull(trained): Promise<TimedModel> {
-      const flat = openFlat(engine, model, trained.params);
+      const flat = openFlat(engine, trained.model, trained.params);
       return {
         answer: async (batch) => {
           return flatAnswers(model.shape, await flat.logits(batch));
@@ -161,10 +170,12 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     split: RecordedSplit,
   ): Promise<ExitRecord> => {
     const observer = toObserver(strategy, strategyParams(trained.params));
-    let program = programs.get(strategy.name);
+    // The graph depends on the head and on what is observed, and on nothing else of a method.
+    const graph = `${trained.model.head.name}/${numberOf(strategy.definition.observe)}`;
+    let program = programs.get(graph);
     if (!program) {
-      program = compileFull(engine, model, trained.params, observer);
-      programs.set(strategy.name, program);
+      program = compileFull(engine, trained.model, trained.params, observer);
+      programs.set(graph, program);
     }
     const { record } = await recordRows(program, {
       shape: model.shape,
@@ -177,6 +188,38 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
   };
 
   return bench;
+}
+
+/** Numbers for functions: the same one for the same function. */
+function numbering(): (of: unknown) => number {
+  const known = new Map<unknown, number>();
+  return (of) => {
+    const number = known.get(of) ?? known.size;
+    known.set(of, number);
+    return number;
+  };
+}
+
+/**
+ * A method's own heads on a backbone. Where the heads before were trained, parameters of equal name and shape go on from
+ * them.
+ */
+function withHeads(
+  { head, shape }: ModelPlan,
+  seed: number,
+  params: HostParams,
+  isTrained: boolean,
+): HostParams {
+  const backbone = Object.fromEntries(
+    Object.entries(params).filter(([path]) => path.startsWith("backbone.")),
+  );
+  const fresh = initHeads(head, shape, seed, backbone);
+  if (!isTrained) return { ...backbone, ...fresh };
+  const heads = Object.entries(fresh).map(([path, tensor]) => {
+    const old = params[path];
+    return [path, old && String(old.shape) === String(tensor.shape) ? old : tensor];
+  });
+  return { ...backbone, ...Object.fromEntries(heads) };
 }
 
 function prefixed(own: HostParams): HostParams {
