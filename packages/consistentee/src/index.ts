@@ -9,6 +9,15 @@ export {
   type ModelOptions,
 } from "./early-exit-model.js";
 export { ConsistentEEError, type ConsistentEEErrorCode } from "./errors.js";
+export {
+  CausalLM,
+  type CausalLMOptions,
+  type GenerateOptions,
+  type Generation,
+  type Prompt,
+  type StreamedToken,
+} from "./generation/causal-lm.js";
+export { consistentEEDecoder } from "./generation/policy-strategy.js";
 export type { HeldOutRow } from "./held-out.js";
 export { exitLosses, rowLosses, weightedExitLoss } from "./losses.js";
 export {
