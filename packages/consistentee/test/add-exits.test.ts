@@ -107,7 +107,7 @@ beforeAll(async () => {
   await saveExitEncoder(fineTuned, folder);
   for (const file of ["cee.json", "exits.safetensors"]) rmSync(join(folder, file));
   return () => rmSync(folder, { recursive: true, force: true });
-});
+}, 60_000);
 
 const training = { epochs: 10, batchSize: 32, learningRate: 5e-3 };
 
