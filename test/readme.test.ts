@@ -11,6 +11,11 @@ import {
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it, vi } from "vitest";
+import {
+  createCausalDecoder,
+  createLlamaConfig,
+  saveCausalDecoder,
+} from "../packages/backbone/src/index.js";
 import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
 import { scratchFolder, texts, tinyParts } from "../packages/consistentee/test/tiny-model.js";
 
@@ -68,6 +73,7 @@ describe("the README", () => {
     "docs/architecture.md",
     "docs/results.md",
     "docs/serving.md",
+    "docs/generation.md",
     "packages/consistentee/README.md",
   ])("links to what is there: %s", (page) => {
     const text = readFileSync(join(root, page), "utf8");
@@ -124,6 +130,58 @@ describe("a page of the documentation", () => {
       /^(early-exit fine|full-depth Full depth).* no audit yet no window yet$/,
     );
     expect(rest.slice(5)).toHaveLength(2);
+  });
+});
+
+describe("the page about generation", () => {
+  it("shows a program that runs", async () => {
+    const folder = scratchFolder();
+    await saveCausalDecoder(
+      createCausalDecoder({
+        config: createLlamaConfig({
+          vocabSize: 40,
+          hidden: 16,
+          depth: 4,
+          heads: 2,
+          intermediate: 24,
+          maxPositions: 64,
+          initializerRange: 0.35,
+        }),
+        seed: 1,
+      }),
+      join(folder, "llama"),
+    );
+    const letters = Array.from("\u2581abcdefghijklmnopqrstuvwxyzOT");
+    const vocab = Object.fromEntries(["<unk>", ...letters].map((piece, id) => [piece, id]));
+    const tokenizer = {
+      added_tokens: [],
+      normalizer: { type: "Replace", pattern: { String: " " }, content: "\u2581" },
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: { type: "Replace", pattern: { String: "\u2581" }, content: " " },
+      model: { type: "BPE", unk_token: "<unk>", vocab, merges: [] },
+    };
+    writeFileSync(join(folder, "llama", "tokenizer.json"), JSON.stringify(tokenizer));
+    const page = readFileSync(join(root, "docs", "generation.md"), "utf8");
+    const code = codeOf(page).replaceAll('"./', `"${folder}/`);
+    const printed: string[] = [];
+    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
+      printed.push(all.join(" "));
+    });
+    const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
+    try {
+      await import(/* @vite-ignore */ moduleOf("consistentee", code));
+    } finally {
+      log.mockRestore();
+      write.mockRestore();
+    }
+    expect(printed).toEqual([
+      expect.stringMatching(
+        /^\d+ characters, layers 4(,[1-4]){15}, on average [1-4](\.\d+)? of 4$/,
+      ),
+      "0",
+      expect.stringMatching(/^\d+ of [1-9]\d* drafts accepted$/),
+    ]);
   });
 });
 
