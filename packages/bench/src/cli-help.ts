@@ -39,8 +39,8 @@ What to run on:
 What to compare:
   --methods <a,b>          full, entropy, patience, consistentee, consistentee-vanilla (the default), and others that
                            train more: deebert, pabee, berxit, right-tool, pcee-bert, romebert, hashee, tr-bert,
-                           cascade, truncated, random, oracle; or all. Full depth is always among them, being what the
-                           others are measured against
+                           cascade, truncated, random, oracle; or all, which is the default under --preset paper. Full
+                           depth is always among them, being what the others are measured against
   --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
                            from defineExitStrategy; may be repeated
   --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased;

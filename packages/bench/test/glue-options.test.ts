@@ -182,6 +182,11 @@ describe("methods", () => {
     expect(named.size).toBe(0);
   });
 
+  it("are all of them under the paper's preset, which makes its whole table", () => {
+    expect(parse("--preset=paper").allMethods).toBe(true);
+    expect(parse("--preset=small").allMethods).toBe(false);
+  });
+
   it("are all of them on request", async () => {
     const { methods, named } = await chosen("--methods=all");
     expect(methods.map(({ name }) => name)).toEqual(methodNames);

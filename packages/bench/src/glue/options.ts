@@ -103,16 +103,18 @@ export function parseGlueOptions(
   const backbone = read.text("backbone");
   if (backbone !== undefined) checkBackbone(backbone);
   const methods = read.list("methods");
+  const preset = read.choice("preset", presets) ?? "small";
   const wantsAll = methods.length === 1 && fold(methods[0] as string) === "all";
   return {
     data,
     tasks: read.list("tasks"),
     allTasks,
     methods: wantsAll ? [] : methods,
-    allMethods: allMethods || wantsAll,
+    // The paper's preset is there to make its whole table again.
+    allMethods: allMethods || wantsAll || preset === "paper",
     strategies: read.list("strategy"),
     backbone,
-    preset: read.choice("preset", presets) ?? "small",
+    preset,
     seeds: seedsOf(read),
     epochs: read.whole("epochs", 1),
     limit: read.whole("limit", 8),
