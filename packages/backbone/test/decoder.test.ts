@@ -6,6 +6,7 @@ import {
   alwaysAt,
   calm,
   calmState,
+  type DeepComparison,
   type ExitStrategy,
   type GeneratedToken,
   type GenerateTokensOptions,
@@ -18,9 +19,18 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type CausalDecoder, createCausalDecoder, withOwnHeads } from "../src/decoder/decoder.js";
 import { loadCausalDecoder, saveCausalDecoder, toLlamaName } from "../src/decoder/folder.js";
 import { type DecoderRunner, type OpenDecoderOptions, openDecoder } from "../src/decoder/open.js";
+import {
+  emptyLlamaCache,
+  type LlamaInputs,
+  llama,
+  llamaBlock,
+  llamaEmbed,
+  llamaFrame,
+} from "../src/llama.js";
 import { createLlamaConfig } from "../src/llama-config.js";
 import { writeSafetensors } from "../src/safetensors.js";
-import { golden, goldenModel } from "./helpers/llama.js";
+import { toTensors } from "../src/testing.js";
+import { golden, goldenModel, stepInputs } from "./helpers/llama.js";
 import { scratchFolder } from "./helpers/scratch.js";
 
 let engine: Engine;
@@ -209,6 +219,65 @@ describe("tokens that leave early", () => {
     });
     expect(layersOf(run)).toEqual([6, ...new Array(11).fill(2)]);
     expect(run.stats.tokenLayers).toBe(22);
+  });
+
+  it("leave in skipped layers what those blocks make of the state, each behind its own norm", async () => {
+    await tf.setBackend("cpu");
+    const [prompt, early, late] = [[3, 7, 11], 8, 21];
+    const { config } = deep;
+    const params = toTensors(deep.params);
+    const inputs = (ids: number[], past: number) =>
+      toTensors(stepInputs([ids], past)) as unknown as LlamaInputs;
+    let caches = llama(params, inputs(prompt, 0), emptyLlamaCache(1, config), config).caches;
+    const through = (id: number, past: number, leavesAt: number) => {
+      const step = inputs([id], past);
+      const frame = llamaFrame(step, config);
+      let hidden = llamaEmbed(params, step.ids);
+      caches = caches.map((cache, index) => {
+        const result = llamaBlock(params, index + 1, hidden, cache, frame, config);
+        if (index + 1 <= leavesAt) hidden = result.hidden;
+        return result.cache;
+      });
+      return hidden;
+    };
+    through(early, 3, 2);
+    const expected = through(late, 4, 6).dataSync();
+
+    const runner = await open(deep, alwaysAt({ layer: 2 }), [2]);
+    const pass = runner.begin(1, { maxTokens: 8 });
+    pass.append(0, prompt);
+    for (const layer of [2, 6]) await pass.advance([0], layer);
+    pass.append(0, [early]);
+    await pass.advance([0], 2);
+    await pass.copyUp([0]);
+    pass.append(0, [late]);
+    await pass.advance([0], 2);
+    const [out] = await pass.advance([0], 6);
+    pass.dispose();
+    expect(out?.count).toBe(1);
+    expect(out?.states).toBeAllclose(expected, { rtol: 1e-4, atol: 1e-4 });
+  });
+
+  it("are compared with full depth's tokens when it catches up", async () => {
+    const strategy = calm({ threshold: 0.35, decay: "none" });
+    const prompt = prompts[0] as number[];
+    const seen: DeepComparison[] = [];
+    const run = await collect(await open(deep, strategy), [prompt], {
+      strategy,
+      keyValues: "recompute",
+      maxNewTokens: 30,
+      onDeep: (comparison) => seen.push(comparison),
+    });
+    const ids = idsOf(run);
+    const reference = await open(deep);
+    expect(seen.length).toBeGreaterThan(5);
+    for (const { position, shallowToken, deepToken, observed } of seen) {
+      expect(shallowToken).toBe(ids[position]);
+      expect(layersOf(run)[position]).toBeLessThan(6);
+      expect(observed[0]).toBeGreaterThanOrEqual(Math.fround(0.35));
+      const context = [...prompt, ...ids.slice(0, position)];
+      expect(idsOf(await collect(reference, [context], { maxNewTokens: 1 }))).toEqual([deepToken]);
+    }
   });
 
   it("compare states with those of the exit before, never at the first", async () => {
