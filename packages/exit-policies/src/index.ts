@@ -43,6 +43,7 @@ export {
 } from "./classify.js";
 export { type CostSummary, summarise } from "./cost.js";
 export { type AnyExitStrategyFactory, defineExitStrategy, withOptions } from "./define.js";
+export { type DefinedExitHead, defineExitHead } from "./define-head.js";
 export { ExitStrategyError, type ExitStrategyErrorCode } from "./errors.js";
 export {
   type DeepComparison,
@@ -92,7 +93,14 @@ export { readRecord, writeRecord } from "./record-file.js";
 export { type RecordedRows, record } from "./recorder.js";
 export { createRegistry, nearest, type StrategyRegistry } from "./registry.js";
 export { replay, replayAll, replaySweep } from "./replay.js";
-export { type ResolveOptions, resolveStrategy } from "./resolve.js";
+export {
+  findPlugin,
+  type Plugin,
+  type ResolveOptions,
+  resolveExitHead,
+  resolvePlugin,
+  resolveStrategy,
+} from "./resolve.js";
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
 export { calm, calmMeta, calmState, calmThreshold } from "./strategies/calm.js";

@@ -1,15 +1,32 @@
-/** @file Finds a strategy by what a user typed: a name, a path or a package. Nothing is scanned or run that was not named. */
+/** @file Finds a strategy or an exit head by what a user typed: a name, a path or a package. Nothing is scanned or run that was not named. */
 import type { AnyExitStrategyFactory } from "./define.js";
 import { show } from "./define.js";
+import { checkHead, type DefinedExitHead } from "./define-head.js";
 import { ExitStrategyError } from "./errors.js";
 import { messageOf } from "./observer.js";
 import { checkApiVersion } from "./outcome.js";
 import { type StrategyRegistry, unknownName } from "./registry.js";
 
+/** What a module exports, by name. */
+type Exports = Readonly<Record<string, unknown>>;
+
 export interface ResolveOptions {
   readonly registry: StrategyRegistry;
   /** Folder that relative paths and packages are looked up from. */
   readonly from: string;
+  /**
+   * Loads the module at a file URL; a host that can run TypeScript passes its own.
+   * @default import
+   */
+  readonly load?: (url: string) => Promise<Exports>;
+}
+
+/** What a plugin brings. */
+export interface Plugin {
+  /** Its default export. */
+  readonly strategy: AnyExitStrategyFactory;
+  /** The head that the strategy is made for: the module's export `head`, where it has one. */
+  readonly head?: DefinedExitHead;
 }
 
 /**
@@ -21,21 +38,78 @@ export interface ResolveOptions {
  */
 export async function resolveStrategy(
   specifier: string,
-  { registry, from }: ResolveOptions,
+  options: ResolveOptions,
 ): Promise<AnyExitStrategyFactory> {
+  return (await resolvePlugin(specifier, options)).strategy;
+}
+
+/** Like {@link resolveStrategy}, with the exit head that the module exports beside its strategy. @throws the same */
+export async function resolvePlugin(
+  specifier: string,
+  { registry, from, load: own }: ResolveOptions,
+): Promise<Plugin> {
   const known = registry.find(specifier);
-  if (known) return known;
-  const url = isPath(specifier)
-    ? await urlOfPath(specifier, from)
-    : await urlOfPackage(specifier, registry, from);
-  const factory = checkFactory(specifier, await load(specifier, url));
-  if (registry.find(factory.strategyName))
+  if (known) return { strategy: known };
+  const url = await findPlugin(specifier, { registry, from });
+  const module = await load(specifier, url, own);
+  const strategy = checkFactory(specifier, module);
+  if (registry.find(strategy.strategyName))
     throw new ExitStrategyError(
       "DUPLICATE_NAME",
       specifier,
-      `its strategy is called "${factory.strategyName}", like one that is already registered. Rename it.`,
+      `its strategy is called "${strategy.strategyName}", like one that is already registered. Rename it.`,
     );
-  return factory;
+  const head = module.head ?? inner(module).head;
+  return head === undefined ? { strategy } : { strategy, head: toHead(specifier, head) };
+}
+
+/**
+ * Loads the exit head behind a path or a package: the module's default export, or its export `head`.
+ * @throws ExitStrategyError as {@link resolveStrategy}
+ */
+export async function resolveExitHead(
+  specifier: string,
+  { from, load: own }: Omit<ResolveOptions, "registry">,
+): Promise<DefinedExitHead> {
+  const url = isPath(specifier)
+    ? await urlOfPath(specifier, from)
+    : await urlOfPackage(
+        specifier,
+        [specifier, `exit-head-${specifier}`],
+        from,
+        (looked) =>
+          `there is no package ${looked} in or above ${from}. A file is named with its path, such as ./${specifier}.js.`,
+      );
+  const module = await load(specifier, url, own);
+  const { default: main, head = main } = { ...inner(module), ...module };
+  const isStrategy = typeof head === "function" && "strategyName" in head;
+  if (head === undefined || isStrategy)
+    throw new ExitStrategyError(
+      "BAD_DEFINITION",
+      specifier,
+      `exports no exit head (it exports ${Object.keys(module).join(", ") || "nothing"}). Write \`export default defineExitHead({ … })\`, or export one as \`head\`.`,
+    );
+  return toHead(specifier, head);
+}
+
+/**
+ * Finds the file behind a path or a package without loading it.
+ * @returns its URL; @throws ExitStrategyError `UNKNOWN_STRATEGY`
+ */
+export async function findPlugin(
+  specifier: string,
+  { registry, from }: Pick<ResolveOptions, "registry" | "from">,
+): Promise<string> {
+  if (isPath(specifier)) return urlOfPath(specifier, from);
+  const names = [specifier, `exit-strategy-${specifier}`, `@cee/exit-strategy-${specifier}`];
+  if (specifier.startsWith("@cee/")) names.push(`@cee/exit-strategy-${specifier.slice(5)}`);
+  return urlOfPackage(
+    specifier,
+    names,
+    from,
+    (looked) =>
+      `${unknownName(specifier, registry.names)} No package ${looked} is installed in or above ${from} either; a file is named with its path, such as ./${specifier}.js.`,
+  );
 }
 
 function isPath(specifier: string): boolean {
@@ -73,11 +147,10 @@ async function urlOfPath(specifier: string, from: string): Promise<string> {
 
 async function urlOfPackage(
   specifier: string,
-  registry: StrategyRegistry,
+  names: readonly string[],
   from: string,
+  missing: (looked: string) => string,
 ): Promise<string> {
-  const names = [specifier, `exit-strategy-${specifier}`, `@cee/exit-strategy-${specifier}`];
-  if (specifier.startsWith("@cee/")) names.push(`@cee/exit-strategy-${specifier.slice(5)}`);
   const looked = names.filter((name) =>
     /^(@[a-z0-9~-][a-z0-9._~-]*\/)?[a-z0-9~-][a-z0-9._~-]*$/.test(name),
   );
@@ -88,7 +161,7 @@ async function urlOfPackage(
   throw new ExitStrategyError(
     "UNKNOWN_STRATEGY",
     specifier,
-    `${unknownName(specifier, registry.names)} No package ${looked.join(", ") || specifier} is installed in or above ${from} either; a file is named with its path, such as ./${specifier}.js.`,
+    missing(looked.join(", ") || specifier),
   );
 }
 
@@ -154,16 +227,26 @@ function underConditions(target: unknown): string | undefined {
   return undefined;
 }
 
-async function load(specifier: string, url: string): Promise<Record<string, unknown>> {
+async function load(specifier: string, url: string, own: ResolveOptions["load"]): Promise<Exports> {
   try {
-    return await import(/* @vite-ignore */ /* webpackIgnore: true */ url);
+    return await (own ?? ((file) => import(/* @vite-ignore */ /* webpackIgnore: true */ file)))(
+      url,
+    );
   } catch (cause) {
     const code = (cause as { code?: unknown } | undefined)?.code;
     if (code === "ERR_UNKNOWN_FILE_EXTENSION")
       throw new ExitStrategyError(
         "UNKNOWN_STRATEGY",
         specifier,
-        `this Node release cannot load ${url}. Build it to a .js file first, or run the command with a loader such as tsx.`,
+        `this Node release cannot load ${url}, which needs a build. Build it to a .js file and name that, or run the command with a loader such as tsx.`,
+        { cause },
+      );
+    const missing = code === "ERR_MODULE_NOT_FOUND" && /package '([^']+)'/.exec(messageOf(cause));
+    if (missing)
+      throw new ExitStrategyError(
+        "STRATEGY_THREW",
+        specifier,
+        `it imports the package ${missing[1]}, which is not installed where ${url} lies. Run npm install ${missing[1]} there.`,
         { cause },
       );
     if (cause instanceof Error && cause.name === "ExitStrategyError")
@@ -182,8 +265,14 @@ async function load(specifier: string, url: string): Promise<Record<string, unkn
   }
 }
 
-function checkFactory(specifier: string, module: Record<string, unknown>): AnyExitStrategyFactory {
-  const factory: unknown = module.default;
+/** What a CommonJS build holds: its exports are the default export of the module. */
+function inner({ default: main }: Exports): Exports {
+  const isBuild = typeof main === "object" && main !== null && "__esModule" in main;
+  return isBuild ? (main as Exports) : {};
+}
+
+function checkFactory(specifier: string, module: Exports): AnyExitStrategyFactory {
+  const factory: unknown = inner(module).default ?? module.default;
   if (factory === undefined)
     throw new ExitStrategyError(
       "BAD_DEFINITION",
@@ -203,6 +292,19 @@ function checkFactory(specifier: string, module: Record<string, unknown>): AnyEx
     );
   checkApiVersion(specifier, apiVersion);
   return factory as AnyExitStrategyFactory;
+}
+
+function toHead(specifier: string, head: unknown): DefinedExitHead {
+  checkHead(specifier, head);
+  const { apiVersion } = head as Partial<DefinedExitHead>;
+  if (apiVersion === undefined)
+    throw new ExitStrategyError(
+      "BAD_DEFINITION",
+      specifier,
+      `the head "${head.name}" must be what defineExitHead returned, got a plain object. Write defineExitHead({ … }).`,
+    );
+  checkApiVersion(specifier, apiVersion);
+  return head as DefinedExitHead;
 }
 
 /** Loaded when first used, so that the package itself also loads in a browser. */

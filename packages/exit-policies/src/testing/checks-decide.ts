@@ -26,6 +26,7 @@ import { compareForms, contextAt, type Decide } from "./tensor-form.js";
 export const decideChecks: readonly Check[] = [
   {
     name: "start gives a state of finite numbers",
+    isVital: true,
     run({ definition }) {
       const state: unknown = definition.start();
       ensure(
@@ -50,6 +51,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide answers at once",
+    isVital: true,
     run: (subject) =>
       walk(subject, (verdict) =>
         ensure(!isPromise(verdict), "decide must be synchronous", "a promise", "decide"),
@@ -57,6 +59,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide returns exit and state",
+    isVital: true,
     run: (subject) =>
       walk(subject, (verdict) =>
         ensure(
@@ -69,6 +72,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide keeps the keys of the state",
+    isVital: true,
     run: (subject) =>
       walk(subject, (verdict) => {
         const [wanted, got] = [subject.definition.start(), verdict.state].map((state) =>
@@ -91,6 +95,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide gives the same verdict for the same arguments",
+    isVital: true,
     run: (subject) =>
       walk(subject, (verdict, again) => {
         // More than once, so that a counter outside the state shows.
@@ -105,6 +110,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide changes neither its state nor what was observed",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const made = await recordOf(subject, shape, strategy);
@@ -129,6 +135,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide does not care which row it saw before",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const made = await recordOf(subject, shape, strategy);
@@ -144,6 +151,7 @@ export const decideChecks: readonly Check[] = [
   },
   {
     name: "decide keeps a row whose observation is NaN",
+    isVital: true,
     run: (subject) =>
       walk(subject, (_, __, { strategy, observed, state, context }) => {
         const verdict = (strategy.definition.decide as Decide)(

@@ -139,6 +139,7 @@ export const definitionChecks: readonly Check[] = [
   },
   {
     name: "every value of the knob's grid is valid",
+    isVital: true,
     appliesTo: ({ definition }) => definition.knob !== undefined,
     run({ definition, configurations }) {
       const { knob } = definition;

@@ -24,6 +24,7 @@ import {
 export const hostChecks: readonly Check[] = [
   {
     name: "live exits equal replayed exits",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         for (const seed of [1, 2, 3]) await compareHosts(subject, strategy, shape, seed);
@@ -55,6 +56,7 @@ export const hostChecks: readonly Check[] = [
   },
   {
     name: "a row alone exits as it does in a batch",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const model = modelOf(shape);
@@ -74,6 +76,7 @@ export const hostChecks: readonly Check[] = [
   },
   {
     name: "the order of a batch does not matter",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const model = modelOf(shape);
@@ -159,6 +162,7 @@ export const hostChecks: readonly Check[] = [
   },
   {
     name: "a live run leaves no tensors behind",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, (strategy, shape) =>
         withoutLeaks("an early-stopping run", async () => {

@@ -24,6 +24,7 @@ const CLOSE = 1e-5;
 export const observeChecks: readonly Check[] = [
   {
     name: "observe runs at every layer of every declared task",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const { observed, observedWidth } = await recordOf(subject, shape, strategy);
@@ -37,6 +38,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe gives finite numbers for ordinary signals",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const { observed } = await recordOf(subject, shape, strategy);
@@ -70,6 +72,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe reads only the signals that needs lists",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, (strategy, shape) => {
         const refusal = refusalOf(subject, strategy, shape, "read the signal");
@@ -120,6 +123,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe reads neither the knob nor a calibrated option",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, (strategy, shape) => {
         const refusal = refusalOf(subject, strategy, shape, "read the option");
@@ -133,6 +137,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "records made at different knob values are equal",
+    isVital: true,
     appliesTo: ({ definition }) => definition.knob !== undefined,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
@@ -153,6 +158,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe gives the same numbers for the same signals",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const [a, b] = [
@@ -169,6 +175,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe treats each row by itself",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
         const model = modelOf(shape);
@@ -212,6 +219,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe leaves no tensors behind",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, (strategy, shape) =>
         withoutLeaks("observe", async () => {
@@ -221,6 +229,7 @@ export const observeChecks: readonly Check[] = [
   },
   {
     name: "observe leaves the signals alone",
+    isVital: true,
     run: (subject) =>
       everywhere(subject, (strategy, shape) => {
         withSignals(shape, (now) => {

@@ -27,6 +27,7 @@ const MOST_PHASES = 100;
 export const trainingChecks: readonly Check[] = [
   {
     name: "params creates well-formed tensors",
+    isVital: true,
     appliesTo: hasParams,
     run: (subject) =>
       everywhere(subject, (strategy, shape) => {
@@ -43,6 +44,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "params gives the same numbers for the same seed",
+    isVital: true,
     appliesTo: hasParams,
     run: (subject) =>
       everywhere(subject, (strategy, shape) => {
@@ -99,6 +101,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "phases are well-formed",
+    isVital: true,
     appliesTo: hasPhases,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
@@ -117,6 +120,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "every loss is finite",
+    isVital: true,
     appliesTo: hasPhases,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
@@ -132,6 +136,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "each phase trains what it says",
+    isVital: true,
     appliesTo: hasPhases,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
@@ -172,6 +177,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "calibrate gives valid options",
+    isVital: true,
     appliesTo: hasCalibrate,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {
@@ -201,6 +207,7 @@ export const trainingChecks: readonly Check[] = [
   },
   {
     name: "calibrate leaves the record as it was",
+    isVital: true,
     appliesTo: hasCalibrate,
     run: (subject) =>
       everywhere(subject, async (strategy, shape) => {

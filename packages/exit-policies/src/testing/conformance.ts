@@ -9,6 +9,7 @@ import { definitionChecks } from "./checks-definition.js";
 import { hostChecks } from "./checks-hosts.js";
 import { observeChecks } from "./checks-observe.js";
 import { trainingChecks } from "./checks-training.js";
+import { guideTo } from "./guide.js";
 import { CheckFailure, type Subject, type SubjectOptions } from "./subject.js";
 
 export interface Check {
@@ -16,6 +17,8 @@ export interface Check {
   readonly name: string;
   /** @default always */
   readonly appliesTo?: (subject: Subject) => boolean;
+  /** Whether a benchmark's figures would be wrong without it, or other strategies would suffer. @default false */
+  readonly isVital?: boolean;
   run(subject: Subject): void | Promise<void>;
 }
 
@@ -31,6 +34,8 @@ export interface ConformanceCheck {
   readonly name: string;
   /** Why the check was left out. */
   readonly skipped?: string;
+  /** Whether a benchmark refuses a strategy that fails it. */
+  readonly isVital: boolean;
   run(): Promise<void>;
 }
 
@@ -80,9 +85,14 @@ export function conformance<TFactory extends AnyExitStrategyFactory>(
         return {
           name: `${check.name} [left out: ${reason}]`,
           skipped: reason,
+          isVital: false,
           run: async () => {},
         };
-      return { name: check.name, run: () => runCheck(check, subject) };
+      return {
+        name: check.name,
+        isVital: check.isVital ?? false,
+        run: () => runCheck(check, subject),
+      };
     });
 }
 
@@ -101,10 +111,12 @@ async function runCheck(check: Check, subject: Subject): Promise<void> {
     const [message, section] =
       error instanceof CheckFailure
         ? [error.message, error.section]
-        : [`the strategy must run without throwing, got ${messageOf(error)}`, "checklist"];
-    throw new Error(
-      `[${subject.name}] ${check.name}: ${message}. See "Write a strategy", section "${section}".`,
-      { cause: error },
-    );
+        : ([
+            `the strategy must run without throwing, got ${messageOf(error)}`,
+            "checklist",
+          ] as const);
+    throw new Error(`[${subject.name}] ${check.name}: ${message}. ${guideTo(section)}`, {
+      cause: error,
+    });
   }
 }

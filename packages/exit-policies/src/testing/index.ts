@@ -7,4 +7,5 @@ export {
   type FixtureRows,
   fixedExits,
 } from "./fixed-exits.js";
+export { type HeadConformanceOptions, headConformance } from "./head-conformance.js";
 export type { DecisionVector, KnobEnds } from "./subject.js";

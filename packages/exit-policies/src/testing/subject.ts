@@ -9,6 +9,7 @@ import type { ExitRecord } from "../record.js";
 import { record } from "../recorder.js";
 import type { AnyDefinition, ExitStrategy, ModelShape, Task } from "../strategy.js";
 import { type Fixture, type FixtureRows, fixedExits } from "./fixed-exits.js";
+import type { GuideSection } from "./guide.js";
 
 /** A row of observations with the layer where it must leave: published test vectors and ties. */
 export interface DecisionVector {
@@ -125,17 +126,22 @@ export class CheckFailure extends Error {
   constructor(
     readonly expected: string,
     readonly got: string,
-    readonly section: string,
+    readonly section: GuideSection,
   ) {
     super(`${expected}, got ${got}`);
   }
 }
 
-export function fail(expected: string, got: unknown, section: string): never {
+export function fail(expected: string, got: unknown, section: GuideSection): never {
   throw new CheckFailure(expected, typeof got === "string" ? got : JSON.stringify(got), section);
 }
 
-export function ensure(isTrue: boolean, expected: string, got: unknown, section: string): void {
+export function ensure(
+  isTrue: boolean,
+  expected: string,
+  got: unknown,
+  section: GuideSection,
+): void {
   if (!isTrue) fail(expected, got, section);
 }
 
@@ -144,7 +150,7 @@ export function ensureThrows(
   act: () => unknown,
   codes: readonly string[],
   expected: string,
-  section: string,
+  section: GuideSection,
 ): void {
   try {
     act();
