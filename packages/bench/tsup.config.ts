@@ -1,8 +1,13 @@
 import { defineConfig } from "tsup";
 
 export default defineConfig({
-  // Flat, so that a worker is started from beside the code that starts it, wherever the bundler put that.
-  entry: { index: "src/index.ts", cee: "src/cee.ts", worker: "src/glue/worker.ts" },
+  entry: {
+    index: "src/index.ts",
+    cee: "src/cee.ts",
+    // Started as processes of their own. Flat, so that they lie beside the code that starts them, wherever the bundler put that.
+    worker: "src/glue/worker.ts",
+    "vet-child": "src/plugins/vet-child.ts",
+  },
   format: ["esm"],
   target: "node20",
   // The program has no types to offer.

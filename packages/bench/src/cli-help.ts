@@ -42,7 +42,13 @@ What to compare:
                            cascade, truncated, random, oracle; or all, which is the default under --preset paper. Full
                            depth is always among them, being what the others are measured against
   --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
-                           from defineExitStrategy; may be repeated
+                           from defineExitStrategy (and whose export \`head\`, if it has one, is its exit head); may be
+                           repeated. TypeScript is fine. Nothing is run that is not named; each is first tried in a
+                           process of its own against the checks that figures rest on, each of which may
+                           take CEE_PLUGIN_SECONDS (default: 60)
+  --strategy-options <j>   options by strategy, as JSON: '{"margin": {"margin": 0.4}}'
+  --head <h>               the exit head of methods that bring none: linear, highway, or a file or package whose default
+                           export (or export \`head\`) comes from defineExitHead (default: linear)
   --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased;
                            fresh:<folder> is that folder's architecture and tokenizer with fresh weights
                            (default: fresh:12x64 for generated tasks, else fresh:12x128)
@@ -76,6 +82,7 @@ Examples:
   pnpm bench glue --data ../glue --tasks sst-2,rte --limit 10000 --dry-run
   pnpm bench glue --data hub --tasks rte --backbone google-bert/bert-base-uncased --preset paper
   pnpm bench glue --strategy ./margin.ts
+  pnpm bench glue --strategy margin --head ./my-head.ts   the package exit-strategy-margin, on heads of yours
 `;
 
 export const engineHelp = `Usage: pnpm bench engine [options]

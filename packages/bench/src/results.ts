@@ -215,6 +215,8 @@ export interface Results {
   readonly command: string;
   readonly preset: string;
   readonly backbone: unknown;
+  /** The exit head that `--head` chose; absent for the usual one. */
+  readonly head?: string;
   readonly data: {
     readonly source: "embedded" | "folder" | "hub";
     readonly [key: string]: unknown;

@@ -68,10 +68,13 @@ export interface ChildOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Largest file in blocks of 512 or 1024 bytes, as a full disk. */
   readonly largestFile?: number;
+  /** @default the repository */
+  readonly cwd?: string;
   /** Called with what was printed on standard error so far, whenever more comes. */
   readonly onPrint?: (stderr: string, child: ChildProcess) => void;
 }
 
+const tsx = import.meta.resolve("tsx");
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** Runs the command line in a child. */
@@ -79,16 +82,16 @@ export function benchChild(
   words: readonly string[],
   options: ChildOptions = {},
 ): Promise<Finished> {
-  const { env = {}, largestFile, onPrint } = options;
+  const { env = {}, largestFile, onPrint, cwd = root } = options;
   const bin = path.join(root, "packages/bench/src/bin.ts");
-  const args = ["--conditions=@cee/source", "--import", "tsx", bin, "bench", ...words];
+  const args = ["--conditions=@cee/source", "--import", tsx, bin, "bench", ...words];
   const limit = `trap '' XFSZ; ulimit -f ${largestFile}; exec "$@"`;
   const [file, ...rest] =
     largestFile === undefined
       ? [process.execPath, ...args]
       : ["/bin/sh", "-c", limit, "sh", process.execPath, ...args];
   const { CEE_DEBUG: _, ...clean } = process.env;
-  const child = spawn(file, rest, { cwd: root, env: { ...clean, ...env } });
+  const child = spawn(file, rest, { cwd, env: { ...clean, ...env } });
   onTestFinished(() => void child.kill("SIGKILL"));
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk) => {

@@ -31,6 +31,8 @@ describe("parseGlueOptions", () => {
       tasks: [],
       methods: [],
       strategies: [],
+      strategyOptions: {},
+      head: undefined,
       backbone: undefined,
       preset: "small",
       seeds: [42],

@@ -1,7 +1,7 @@
 /** @file The table of a run as Markdown, which the command prints, and as LaTeX. */
 
 import type { ReportOptions } from "../report/view.js";
-import type { Results } from "../results.js";
+import type { Failure, Results } from "../results.js";
 import { type Table, toLatex, toMarkdown } from "../table/table.js";
 import { tableThree } from "../table/table-three.js";
 
@@ -9,9 +9,7 @@ import { tableThree } from "../table/table-three.js";
 export function tableMarkdown(results: Results, options: ReportOptions): string {
   const { failures = [], leftOut = [] } = results;
   const notes = [
-    ...failures.map(
-      ({ task, method, seed, message }) => `FAILED ${task}, ${method}, seed ${seed}: ${message}`,
-    ),
+    ...failureNotes(failures),
     ...new Set(leftOut.map(({ task, reason }) => `${task}: ${reason}.`)),
   ];
   const parts = tablesOf(results, options).map(
@@ -30,12 +28,27 @@ export function tableLatex(results: Results, options: ReportOptions): string {
     toLatex({ caption: `Comparison on ${split}.`, ...table }),
   );
   const notes = [
-    ...failures.map(({ task, method, message }) => `FAILED ${task}, ${method}: ${message}`),
+    ...failureNotes(failures),
     ...new Set(leftOut.map(({ task, reason }) => `${task}: ${reason}.`)),
   ];
   return (
     head + comment(`Made by: ${results.command}`) + tables.join("\n") + notes.map(comment).join("")
   );
+}
+
+/** One line per method and reason: a plugin that was refused failed in every cell for one. */
+function failureNotes(failures: readonly Failure[]): string[] {
+  const groups = new Map<string, Failure[]>();
+  for (const failure of failures) {
+    const key = `${failure.method} ${failure.message}`;
+    groups.set(key, [...(groups.get(key) ?? []), failure]);
+  }
+  return [...groups.values()].map((group) => {
+    const { method, message } = group[0] as Failure;
+    const all = <T>(values: readonly T[]) => [...new Set(values)].join(", ");
+    const seeds = all(group.map(({ seed }) => seed));
+    return `FAILED ${all(group.map(({ task }) => task))}, ${method}, seed ${seeds}: ${message}`;
+  });
 }
 
 function tablesOf(results: Results, options: ReportOptions): (readonly [string, Table])[] {

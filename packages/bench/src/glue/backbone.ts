@@ -9,6 +9,7 @@ import {
   loadExitEncoder,
 } from "@cee/backbone";
 import { resolveModel } from "@cee/backbone/hub";
+import type { ExitHead } from "@cee/exit-policies";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
 import { parseFresh } from "./options.js";
@@ -21,6 +22,8 @@ export interface BackboneOptions {
   readonly seed: number;
   readonly maxLength: number;
   readonly hubUrl?: string | undefined;
+  /** @default "linear" */
+  readonly head?: ExitHead | undefined;
   readonly progress: ProgressLine;
   readonly signal?: AbortSignal | undefined;
 }
@@ -30,7 +33,7 @@ const LARGEST_FRESH_VOCABULARY = 8192;
 
 /** Loads or makes the encoder with fresh exit heads for the task. @throws BenchError `BAD_OPTION` */
 export async function prepareBackbone(options: BackboneOptions): Promise<ExitEncoder> {
-  const { spec, task, seed, hubUrl, progress, signal } = options;
+  const { spec, task, seed, hubUrl, head, progress, signal } = options;
   const { labels, regression } = task.task;
   const kind = regression ? { regression: true } : { labels };
   const fresh = spec.startsWith("fresh:") ? parseFresh(spec) : undefined;
@@ -43,7 +46,7 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
       onProgress: ({ file, received }) =>
         progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
     }));
-  const encoder = await loadExitEncoder(folder, { ...kind, freshHeads: true, seed });
+  const encoder = await loadExitEncoder(folder, { ...kind, head, freshHeads: true, seed });
   for (const note of encoder.notes) progress.print(`${spec}: ${note}`);
   if (!encoder.tokenizer)
     throw new BenchError(
@@ -55,11 +58,11 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
   if (!fresh) return encoder;
   // What the folder's weights are worth is seen against the same encoder without them.
   const { config, tokenizer } = encoder;
-  return createExitEncoder({ config, ...kind, seed, tokenizer });
+  return createExitEncoder({ config, ...kind, ...(head ? { head } : {}), seed, tokenizer });
 }
 
 function freshEncoder(
-  { task, seed, maxLength }: BackboneOptions,
+  { task, seed, maxLength, head }: BackboneOptions,
   { depth, hidden }: { readonly depth: number; readonly hidden: number },
 ): ExitEncoder {
   const { labels, regression } = task.task;
@@ -82,6 +85,7 @@ function freshEncoder(
       maxPositions: maxLength,
     }),
     ...(regression ? { regression: true } : { labels }),
+    ...(head ? { head } : {}),
     seed,
     tokenizer,
   });

@@ -1,23 +1,19 @@
 /** @file The methods of a run: built-in ones by name, and third-party strategies from files and packages. */
-import { createHash } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
 import path from "node:path";
-import {
-  type AnyExitStrategyFactory,
-  alwaysAt,
-  createRegistry,
-  ExitStrategyError,
-  entropy,
-  patience,
-  pcee,
-  resolveStrategy,
-  rightTool,
-} from "@cee/exit-policies";
-import { BenchError, suggestNames } from "../errors.js";
+import type { ExitHead } from "@cee/exit-policies";
+import { suggestNames } from "../errors.js";
 import { full } from "../methods/full.js";
 import type { Method } from "../methods/method.js";
 import { methods as builtIn, defaultMethodNames, methodNames } from "../methods/registry.js";
 import { strategyMethod } from "../methods/strategy-method.js";
+import {
+  type LoadedPlugin,
+  loadHeadPlugin,
+  loadStrategyPlugin,
+  type RefusedPlugin,
+} from "../plugins/load-plugins.js";
+import { builtInStrategies } from "../plugins/registry.js";
+import { pluginSeconds } from "../plugins/vet.js";
 import { chooseNames, fold, type GlueOptions } from "./options.js";
 
 export interface ChosenMethods {
@@ -27,35 +23,58 @@ export interface ChosenMethods {
   readonly named: ReadonlySet<string>;
   /** What the code of a third-party strategy is, by method name, so that a changed one runs again. */
   readonly sources: Readonly<Record<string, string>>;
+  /** Plugins that can't take part; the others do. */
+  readonly refused: readonly (RefusedPlugin & { readonly name: string })[];
+  /** The exit head of every method that brings none of its own; `undefined` for the usual one. */
+  readonly head: ExitHead | undefined;
 }
 
-const strategies = createRegistry([entropy, patience, alwaysAt, pcee, rightTool]);
+export interface ChooseOptions
+  extends Pick<GlueOptions, "methods" | "allMethods" | "strategies" | "strategyOptions" | "head"> {}
 
-/** @throws BenchError `UNKNOWN_METHOD`; ExitStrategyError what loading a strategy gives */
+/**
+ * @throws BenchError `UNKNOWN_METHOD`, `BAD_OPTION`; ExitStrategyError `UNKNOWN_STRATEGY` where nothing is. A plugin that
+ * is broken is refused and named, and leaves the others alone.
+ */
 export async function chooseMethods(
   {
     methods,
     allMethods = false,
     strategies: specifiers,
-  }: Pick<GlueOptions, "methods" | "allMethods" | "strategies">,
-  from: string = process.cwd(),
+    strategyOptions,
+    head: headSpecifier,
+  }: ChooseOptions,
+  {
+    from = process.cwd(),
+    isVetted = false,
+    signal,
+  }: { from?: string; isVetted?: boolean; signal?: AbortSignal | undefined } = {},
 ): Promise<ChosenMethods> {
+  const vetting = { from, strategyOptions, isVetted, signal };
+  const head =
+    headSpecifier === undefined ? undefined : await loadHeadPlugin(headSpecifier, vetting);
   const added = new Map<string, Method>();
   const sources: Record<string, string> = {};
+  const refused: (RefusedPlugin & { name: string })[] = [];
+  const refuse = (plugin: RefusedPlugin) =>
+    refused.push({ ...plugin, name: path.parse(plugin.specifier).name || plugin.specifier });
   for (const specifier of specifiers) {
-    const factory = await loadStrategy(specifier, from);
-    const name = factory.strategyName;
-    if (builtIn.some((method) => method.name === name) && strategies.find(name) === factory)
+    const plugin = await loadStrategyPlugin(specifier, vetting);
+    if ("problem" in plugin) {
+      refuse(plugin);
       continue;
-    if (methodNames.includes(name) || added.has(name))
-      throw new BenchError(
-        "BAD_OPTION",
-        "--strategy",
-        `${specifier} is called "${name}", like a method that is already there. Rename it.`,
-      );
-    added.set(name, strategyMethod(factory, { title: name }));
-    const source = sourceOf(specifier, from);
-    if (source !== undefined) sources[name] = source;
+    }
+    const name = plugin.strategy.strategyName;
+    if (plugin.source === undefined && methodNames.includes(name)) continue;
+    if (methodNames.includes(name) || added.has(name)) {
+      refuse({
+        specifier,
+        problem: `[${specifier}] its strategy is called "${name}", like ${added.has(name) ? "another plugin's" : "a method that is already there"}. Rename it.`,
+      });
+      continue;
+    }
+    added.set(name, methodOf(plugin, strategyOptions[name] ?? {}));
+    if (plugin.source !== undefined) sources[name] = plugin.source;
   }
   const available = [...builtIn, ...added.values()];
   const names = chooseNames(
@@ -64,7 +83,7 @@ export async function chooseMethods(
     "UNKNOWN_METHOD",
     "--methods",
     (name) =>
-      strategies.find(name)
+      builtInStrategies.find(name)
         ? `It is a strategy without a place in the default table: add --strategy ${name}. ${suggestNames(name, methodNames)}`
         : "",
   );
@@ -80,27 +99,19 @@ export async function chooseMethods(
     ),
     named,
     sources,
+    refused,
+    head,
   };
 }
 
-async function loadStrategy(specifier: string, from: string): Promise<AnyExitStrategyFactory> {
-  const factory = await resolveStrategy(specifier, { registry: strategies, from });
-  try {
-    (factory as unknown as () => unknown)();
-  } catch (cause) {
-    if (!(cause instanceof ExitStrategyError)) throw cause;
-    throw new BenchError(
-      "BAD_OPTION",
-      "--strategy",
-      `${specifier} can't be used without options: ${cause.message} Give its options defaults.`,
-      { cause },
-    );
-  }
-  return factory;
-}
-
-function sourceOf(specifier: string, from: string): string | undefined {
-  const file = path.resolve(from, specifier);
-  if (!statSync(file, { throwIfNoEntry: false })?.isFile()) return undefined;
-  return createHash("sha256").update(readFileSync(file)).digest("hex").slice(0, 16);
+function methodOf(
+  { strategy, head, source }: LoadedPlugin,
+  options: Readonly<Record<string, unknown>>,
+): Method {
+  return strategyMethod(strategy, {
+    title: strategy.strategyName,
+    options: () => options,
+    ...(head ? { head } : {}),
+    ...(source === undefined ? {} : { source, seconds: pluginSeconds() }),
+  });
 }

@@ -14,6 +14,10 @@ export interface GlueOptions {
   readonly allMethods?: boolean;
   /** Third-party strategies: names, files or packages. */
   readonly strategies: readonly string[];
+  /** Their options by name. */
+  readonly strategyOptions: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** The exit head of methods that bring none of their own: a name, a file or a package. */
+  readonly head: string | undefined;
   /** `fresh:<layers>x<width>`, a folder, or a hub id. */
   readonly backbone: string | undefined;
   readonly preset: "small" | "paper";
@@ -59,6 +63,8 @@ const known: readonly string[] = [
   "tasks",
   "methods",
   "strategy",
+  "strategy-options",
+  "head",
   "backbone",
   "preset",
   "seeds",
@@ -113,6 +119,8 @@ export function parseGlueOptions(
     // The paper's preset is there to make its whole table again.
     allMethods: allMethods || wantsAll || preset === "paper",
     strategies: read.list("strategy"),
+    strategyOptions: strategyOptionsOf(read.text("strategy-options")),
+    head: read.text("head"),
     backbone,
     preset,
     seeds: seedsOf(read),
@@ -237,6 +245,26 @@ function cellsOf(read: OptionReader): string | undefined {
 
 function defaultName(data: string): string {
   return data === "embedded" ? "embedded" : data === "hub" ? "glue-hub" : "glue";
+}
+
+/** `{ "name": { option: value } }` as JSON. @throws BenchError `BAD_OPTION` */
+export function strategyOptionsOf(text: string | undefined): GlueOptions["strategyOptions"] {
+  if (text === undefined) return {};
+  const isObject = (value: unknown) =>
+    typeof value === "object" && value !== null && !Array.isArray(value);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    // Refused below, with what was given.
+  }
+  if (isObject(json) && Object.values(json as object).every(isObject))
+    return json as GlueOptions["strategyOptions"];
+  throw new BenchError(
+    "BAD_OPTION",
+    "--strategy-options",
+    `expected JSON with an object per strategy, such as '{"my-rule": {"margin": 0.4}}', got "${text.slice(0, 200)}".`,
+  );
 }
 
 function hubUrlOf(read: OptionReader): string | undefined {

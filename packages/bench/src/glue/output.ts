@@ -42,6 +42,7 @@ export function resultsOf(run: Run, data: LoadedData, collected: Collected): Res
     command: options.command,
     preset: options.preset,
     backbone,
+    ...(options.head === undefined ? {} : { head: options.head }),
     data: {
       source: data.source,
       ...(data.source === "folder" ? { folder: maskFolder(options) } : {}),

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { createEngine } from "@cee/engine";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
+import type { Failure } from "../results.js";
 import { CELL_VERSION, openCells } from "./cells.js";
 import { type ChosenMethods, chooseMethods } from "./choose-methods.js";
 import { measureRow, stepsOf } from "./estimate.js";
@@ -37,6 +38,8 @@ export interface GlueHooks {
   readonly afterTask?: (prepared: PreparedRun, collected: Collected) => Promise<void>;
   /** Runs something while no other worker does. @default at once */
   readonly exclusively?: Exclusively;
+  /** Plugins have been tried before. @default false */
+  readonly isVetted?: boolean;
 }
 
 const DEFAULTS = {
@@ -93,7 +96,9 @@ async function withRun<T>(
 ): Promise<T> {
   const { progress = createProgressLine(), signal, exclusively = (run) => run() } = hooks;
   const defaults = DEFAULTS[options.data === "embedded" ? "embedded" : "real"];
-  const chosen = await chooseMethods(options);
+  if (options.strategies.length > 0) progress.update("trying the plugins");
+  const chosen = await chooseMethods(options, { signal, isVetted: hooks.isVetted === true });
+  for (const { problem } of chosen.refused) progress.print(`${problem} It is left out.`);
   const data = await loadTasks(options, progress);
   const { runtime } = options;
   // What a caller wants to see of each task can't be seen from another process.
@@ -149,6 +154,7 @@ async function runAll(run: Run, data: LoadedData, hooks: GlueHooks): Promise<Glu
     workers > 1
       ? await sideBySide(run, pairs, first)
       : await oneAfterAnother(run, pairs, folder, first, hooks);
+  collected.failures.unshift(...refusals(run, pairs));
   progress.stop();
   return writeOutput(run, data, collected);
 }
@@ -160,6 +166,18 @@ interface TaskSeed {
 
 function pairsOf({ tasks }: LoadedData, { seeds }: GlueOptions): TaskSeed[] {
   return tasks.flatMap((task) => seeds.map((seed) => ({ task, seed })));
+}
+
+/** A plugin that can't take part has failed everywhere. */
+function refusals({ chosen }: Run, pairs: readonly TaskSeed[]): Failure[] {
+  return pairs.flatMap(({ task, seed }) =>
+    chosen.refused.map(({ name, problem }) => ({
+      task: task.task.name,
+      method: name,
+      seed,
+      message: problem,
+    })),
+  );
 }
 
 /** In this process. */
@@ -210,8 +228,10 @@ async function sideBySide(
   first: PreparedRun,
 ): Promise<Collected> {
   await first.dispose();
+  const refused = new Set(chosen.refused.map(({ specifier }) => specifier));
+  const strategies = options.strategies.filter((specifier) => !refused.has(specifier));
   const found = await runInWorkers({
-    options,
+    options: { ...options, strategies },
     pairs: pairs.map(({ task, seed }) => ({ task: task.task.name, seed, size: sizeOf(task) })),
     methods: chosen.methods.map(({ name }) => name),
     workers,
@@ -248,7 +268,7 @@ function sizeOf(task: LoadedTask): number {
 }
 
 function settingsOf({ options, backbone, maxLength }: Run, { source }: LoadedData): RunSettings {
-  const { preset, epochs, limit, devLimit } = options;
+  const { preset, epochs, limit, devLimit, head } = options;
   return {
     version: CELL_VERSION,
     data: source,
@@ -258,6 +278,7 @@ function settingsOf({ options, backbone, maxLength }: Run, { source }: LoadedDat
     limit: limit ?? null,
     "dev-limit": devLimit ?? null,
     "max-length": maxLength,
+    ...(head === undefined ? {} : { head }),
   };
 }
 

@@ -99,6 +99,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
     seed,
     maxLength,
     hubUrl: options.hubUrl,
+    head: chosen.head,
     progress,
     signal,
   });

@@ -59,7 +59,7 @@ function wake(pid: number): void {
 
 async function work({ options, seed }: WorkerOrder): Promise<void> {
   try {
-    const hooks = { progress, signal: stop.signal, exclusively };
+    const hooks = { progress, signal: stop.signal, exclusively, isVetted: true };
     send({ collected: await runPair(options, seed, hooks) });
   } catch (cause) {
     const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };

@@ -2,17 +2,25 @@
 import { consistentEEPresets, initialisePhase } from "@cee/consistentee";
 import {
   type AnyExitStrategyFactory,
+  type ExitHead,
   type ExitRecord,
   type ExitStrategy,
   replay,
   type Task,
 } from "@cee/exit-policies";
+import { within } from "../plugins/within.js";
 import type { CurvePoint, Method, Trained, TrainingSpec, Workbench } from "./method.js";
 
 export interface StrategyMethodOptions {
   readonly title: string;
   /** Options besides the knob, by task. */
   readonly options?: (task: Task) => Readonly<Record<string, unknown>>;
+  /** The exit head that the strategy is made for. @default the run's */
+  readonly head?: ExitHead;
+  /** What the code of a third-party strategy is: other code is another training. */
+  readonly source?: string;
+  /** How long its decisions on a split may take, in seconds. @default no limit */
+  readonly seconds?: number;
 }
 
 /**
@@ -44,19 +52,26 @@ export function initialiseSpec(bench: Workbench): TrainingSpec {
 /** Wraps a strategy factory; a strategy without phases of its own shares {@link initialiseSpec}. */
 export function strategyMethod(
   factory: AnyExitStrategyFactory,
-  { title, options = () => ({}) }: StrategyMethodOptions,
+  { title, options = () => ({}), head, source, seconds }: StrategyMethodOptions,
 ): Method {
   const { definition, strategyName } = factory;
   const create = factory as unknown as (options: Readonly<Record<string, unknown>>) => ExitStrategy;
   const training = (bench: Workbench): TrainingSpec => {
     const strategy = create(options(bench.task));
     const { phases } = definition;
-    if (!phases) return initialiseSpec(bench);
+    if (!phases && !head && !definition.params) return initialiseSpec(bench);
     return {
       label: strategyName,
-      identity: { method: strategyName, options: strategy.options },
+      identity: {
+        method: strategyName,
+        options: strategy.options,
+        ...(source === undefined ? {} : { source }),
+        ...(head ? { head: head.name } : {}),
+      },
+      ...(head ? { head } : {}),
       strategy,
-      plan: () => phases(bench.shape, strategy.options),
+      // A head of its own with nothing else to train goes through what all exits share.
+      plan: () => (phases ? phases(bench.shape, strategy.options) : initialiseSpec(bench).plan()),
     };
   };
   return {
@@ -65,7 +80,7 @@ export function strategyMethod(
     unsupported: (task) => unsupportedTask(strategyName, definition.tasks, task),
     trainings: (bench) => [training(bench)],
     run: async (bench) =>
-      curveOf(bench, await bench.fit(training(bench)), create, options(bench.task)),
+      curveOf(bench, await bench.fit(training(bench)), create, options(bench.task), seconds),
   };
 }
 
@@ -85,12 +100,16 @@ export async function curveOf(
   trained: Trained,
   create: (options: Readonly<Record<string, unknown>>) => ExitStrategy,
   options: Readonly<Record<string, unknown>>,
+  /** How long the strategy's own code may take on a split. @default no limit */
+  seconds?: number,
 ): Promise<readonly CurvePoint[]> {
   let strategy = create(options);
+  const { name } = strategy;
   const { calibrate, knob } = strategy.definition;
   if (calibrate) {
     const held = await bench.record(trained, strategy, "validation");
-    strategy = create({ ...strategy.options, ...calibrate(held, strategy.options) });
+    const found = within(seconds, name, () => calibrate(held, strategy.options));
+    strategy = create({ ...strategy.options, ...found });
   }
   const record = await bench.record(trained, strategy);
   const values = knob ? knobValues(knob, record) : [undefined];
@@ -99,7 +118,9 @@ export async function curveOf(
       value === undefined || !knob
         ? strategy
         : create({ ...strategy.options, [knob.option]: value });
-    const { exitLayers, predictions, nonFinite } = replay(record, configured);
+    const { exitLayers, predictions, nonFinite } = within(seconds, name, () =>
+      replay(record, configured),
+    );
     return {
       knob: value === undefined || !knob ? null : { name: knob.option, value },
       options: configured.options,

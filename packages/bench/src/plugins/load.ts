@@ -1,6 +1,5 @@
 /** @file Loads the modules of plugins: JavaScript as it is, TypeScript through esbuild. */
 import { register } from "node:module";
-import { BenchError } from "../errors.js";
 
 /** Whether this code runs from its sources, which lie one folder deeper than what is built. */
 export const isSource = import.meta.url.endsWith(".ts");
@@ -14,19 +13,19 @@ function prepare(): void {
   isReady = true;
 }
 
-/** Imports the module at a file URL. @throws BenchError `BAD_FILE` when it is TypeScript and esbuild is missing; what the module throws */
+/**
+ * Imports the module at a file URL.
+ * @throws what the module throws; an error that asks for a build where it is TypeScript and esbuild can't run
+ */
 export async function loadModule(url: string): Promise<Readonly<Record<string, unknown>>> {
   prepare();
   try {
     return await import(/* @vite-ignore */ url);
   } catch (cause) {
-    if (/\.[mc]?tsx?$/.test(url) && /esbuild/i.test(String((cause as Error)?.message)))
-      throw new BenchError(
-        "BAD_FILE",
-        url,
-        `is TypeScript, which needs esbuild here, and esbuild can't run (${(cause as Error).message}). Build the file to .js and name that, or reinstall without --omit=optional.`,
-        { cause },
-      );
-    throw cause;
+    const isTypeScript = /\.[mc]?tsx?$/.test(url);
+    if (!isTypeScript || !/'esbuild'|esbuild for your platform/.test(String(cause))) throw cause;
+    // As Node says it of a file that it has no loader for.
+    const code = "ERR_UNKNOWN_FILE_EXTENSION";
+    throw Object.assign(new Error("esbuild is not installed", { cause }), { code });
   }
 }

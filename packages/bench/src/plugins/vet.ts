@@ -1,13 +1,14 @@
 /** @file Whether a plugin may take part: it is tried in a child process first, under a time limit. */
 import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { createRequire } from "node:module";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { BenchError } from "../errors.js";
 import { isSource } from "./load.js";
-import type { VetMessage } from "./vet-child.js";
+import type { OptionsByName, VetMessage } from "./vet-child.js";
 
 const LIMIT_SECONDS = 60;
 
-/** Seconds that a plugin may take to load and to pass its checks. @throws BenchError `BAD_OPTION` */
+/** Seconds that a plugin may take to load, and for each of its checks. @throws BenchError `BAD_OPTION` */
 export function pluginSeconds(text: string | undefined = process.env.CEE_PLUGIN_SECONDS): number {
   if (text === undefined || text === "") return LIMIT_SECONDS;
   const seconds = Number(text);
@@ -19,26 +20,38 @@ export function pluginSeconds(text: string | undefined = process.env.CEE_PLUGIN_
   );
 }
 
+export interface VetOptions {
+  /** Folder that relative paths and packages are looked up from. */
+  readonly from: string;
+  readonly strategyOptions?: OptionsByName;
+  /** It has been tried before. @default false */
+  readonly isVetted?: boolean;
+  /** @default what {@link pluginSeconds} says */
+  readonly seconds?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What is wrong with a plugin. */
+export interface Refusal {
+  /** Names the plugin. */
+  readonly problem: string;
+  readonly code: unknown;
+}
+
 /**
  * Loads the plugin in a child and runs the conformance checks that a benchmark relies on.
- * @returns what is wrong with it, naming it; `undefined` when nothing is
+ * @returns `undefined` when nothing is wrong; @throws BenchError `STOPPED`
  */
 export function vetPlugin(
   kind: "strategy" | "head",
   specifier: string,
-  from: string,
-  {
-    seconds = pluginSeconds(),
-    signal,
-  }: { seconds?: number; signal?: AbortSignal | undefined } = {},
-): Promise<string | undefined> {
+  { from, strategyOptions = {}, seconds = pluginSeconds(), signal }: VetOptions,
+): Promise<Refusal | undefined> {
   const file = fileURLToPath(
     new URL(isSource ? "./vet-child.ts" : "./vet-child.js", import.meta.url),
   );
-  // From the sources, the child needs what a runner such as vitest does for this process otherwise.
-  const sources = ["--conditions=@cee/source", "--import", "tsx"];
-  const child = fork(file, [kind, specifier, from], {
-    execArgv: isSource ? sources : process.execArgv,
+  const child = fork(file, [kind, specifier, from, JSON.stringify(strategyOptions)], {
+    execArgv: isSource ? forSources() : process.execArgv,
     // A plugin may print; standard output belongs to the table.
     stdio: ["ignore", "ignore", "pipe", "ipc"],
     env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: "3" },
@@ -46,42 +59,55 @@ export function vetPlugin(
   return verdictOf(child, specifier, seconds, signal);
 }
 
+/** From the sources, the child needs what a runner such as vitest does for this process otherwise. */
+function forSources(): string[] {
+  const tsx = createRequire(import.meta.url).resolve("tsx");
+  return ["--conditions=@cee/source", "--import", pathToFileURL(tsx).href];
+}
+
 function verdictOf(
   child: ChildProcess,
   specifier: string,
   seconds: number,
   signal: AbortSignal | undefined,
-): Promise<string | undefined> {
+): Promise<Refusal | undefined> {
   return new Promise((resolve, reject) => {
     let doing = "starting";
-    let verdict: { readonly problem: string | undefined } | undefined;
+    let isDone = false;
+    let refusal: Refusal | undefined;
     let printed = "";
-    const timer = setTimeout(() => {
-      verdict ??= {
-        problem: `[${specifier}] did not return within ${seconds} s, got no further than ${doing}. Look for a loop without an end; CEE_PLUGIN_SECONDS sets another limit.`,
+    // The child's own start, which may be slow on a busy machine, is not counted against the plugin.
+    let timer: NodeJS.Timeout | undefined;
+    const expire = () => {
+      refusal ??= {
+        code: "TIMEOUT",
+        problem: `[${specifier}] did not return within ${seconds} s, got stuck ${doing}. Look for a loop without an end; CEE_PLUGIN_SECONDS sets another limit.`,
       };
       child.kill("SIGKILL");
-    }, seconds * 1000);
+    };
     const stop = () => void child.kill("SIGKILL");
     signal?.addEventListener("abort", stop, { once: true });
     child.stderr?.on("data", (chunk) => {
       printed = `${printed}${chunk}`.slice(-2000);
     });
     child.on("message", (message: VetMessage) => {
+      clearTimeout(timer);
+      timer = setTimeout(expire, seconds * 1000);
       if ("doing" in message) doing = message.doing;
-      else if ("done" in message) verdict ??= { problem: undefined };
-      else verdict ??= { problem: named(specifier, message.refused) };
+      else if ("done" in message) isDone = true;
+      else refusal ??= { problem: named(specifier, message.refused), code: message.code };
     });
     child.on("error", reject);
     child.on("close", (code, killed) => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", stop);
       if (signal?.aborted) reject(new BenchError("STOPPED", "bench", "was stopped."));
-      else if (verdict) resolve(verdict.problem);
+      else if (isDone || refusal) resolve(refusal);
       else
-        resolve(
-          `[${specifier}] ended its process with ${killed ?? `code ${code}`} while ${doing}. A plugin must not end the process.${lastLine(printed)}`,
-        );
+        resolve({
+          code: "EXITED",
+          problem: `[${specifier}] ended its process with ${killed ?? `code ${code}`} while ${doing}. A plugin must not end the process.${lastLine(printed)}`,
+        });
     });
   });
 }
