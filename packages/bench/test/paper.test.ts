@@ -4,6 +4,7 @@ import path from "node:path";
 import type { ExitRecord } from "@cee/exit-policies";
 import { describe, expect, it } from "vitest";
 import { parseArgs } from "../src/cli.js";
+import { readPaper } from "../src/export/paper-file.js";
 import { glueFlags, glueLists, parseGlueOptions } from "../src/glue/options.js";
 import { figure3, figure4, table2Row } from "../src/paper/from-results.js";
 import type { PaperResults } from "../src/paper/paper-results.js";
@@ -230,6 +231,7 @@ describe("a run", () => {
       expect(table).toContain(part);
     const saved = JSON.parse(await readFile(path.join(out, "paper.json"), "utf8")) as PaperResults;
     expect(saved).toEqual(JSON.parse(JSON.stringify(paper)));
+    expect(await readPaper(path.join(out, "paper.json"))).toEqual(saved);
     const report = await readFile(path.join(out, "report.html"), "utf8");
     for (const part of ["Table 1", "Figure 2", "Figure 4"]) expect(report).toContain(part);
     expect(saved.table1.map(({ task, n }) => [task, n])).toEqual([["sentiment", 22]]);
@@ -247,7 +249,8 @@ describe("a run", () => {
 
     // The shared first training was watched, and not trained a second time for that.
     const trainings = (await readdir(path.join(out, "trainings"))).length;
-    expect(trainings).toBe(1 + 4 + 4);
+    const { vanilla, hardness } = saved.figure4[0]!;
+    expect(trainings).toBe(1 + vanilla.length + hardness.length);
 
     await rm(path.join(out, "paper.json"));
     const again = await run(out, "--resume");
