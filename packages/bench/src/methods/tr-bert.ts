@@ -9,9 +9,10 @@ import {
   trBertRegression,
 } from "@cee/baselines";
 import { consistentEEPresets } from "@cee/consistentee";
-import { fineTuneSettings, parentOf } from "./fine-tune.js";
+import type { TrainingPhase } from "@cee/exit-policies";
+import { fineTuneSettings } from "./fine-tune.js";
 import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
-import { rateFor } from "./strategy-method.js";
+import { initialiseSpec, rateFor } from "./strategy-method.js";
 import { tokenwisePoint } from "./tokenwise.js";
 
 /** Prices that trace the curve; the paper's are per data set and lie between 0.01 and 5. */
@@ -34,8 +35,25 @@ function optionsOf(bench: Workbench, alpha: number): TrBertOptions {
     joint: fineTuneSettings(bench, published.joint),
   };
   const { fineTune } = published;
-  const paper: TrBertInput = { fineTune: { ...fineTune, epochs: bench.epochs ?? fineTune.epochs } };
+  const paper: TrBertInput = {
+    initialised: true,
+    fineTune: { ...fineTune, epochs: bench.epochs ?? fineTune.epochs },
+  };
   return trBertOptions({ alpha, ...(bench.preset === "small" ? small : paper) });
+}
+
+/** The fine-tuned model that all prices start from. */
+function teacherSpec(bench: Workbench): TrainingSpec {
+  if (bench.preset === "small") return initialiseSpec(bench);
+  const options = optionsOf(bench, 0);
+  return {
+    label: "tr-bert, teacher",
+    identity: { method: "tr-bert-teacher", ...options.fineTune },
+    *plan() {
+      const plan = trBertPlan(bench.model, { ...options, initialised: false });
+      yield plan.next().value as TrainingPhase;
+    },
+  };
 }
 
 function spec(bench: Workbench, alpha: number): TrainingSpec {
@@ -43,7 +61,7 @@ function spec(bench: Workbench, alpha: number): TrainingSpec {
   return {
     label: `tr-bert alpha ${alpha}`,
     identity: { method: "tr-bert", ...options },
-    ...parentOf(bench),
+    parent: teacherSpec(bench),
     params: () => trBertParams(bench.model, options, bench.seed),
     plan: () => trBertPlan(bench.model, options),
   };
@@ -54,7 +72,10 @@ export const trBert: Method = {
   title: "TR-BERT",
   unsupported: (task) =>
     task === "regression" ? `tr-bert can't do regression: ${trBertRegression}` : undefined,
-  trainings: (bench) => alphas[bench.preset].map((alpha) => spec(bench, alpha)),
+  trainings: (bench) => [
+    teacherSpec(bench),
+    ...alphas[bench.preset].map((alpha) => spec(bench, alpha)),
+  ],
   async run(bench) {
     const points: CurvePoint[] = [];
     for (const alpha of alphas[bench.preset]) {
