@@ -136,7 +136,7 @@ describe("the kit for heads", () => {
     expect(Object.keys(found)).toContain(check);
     expect(found[check]).toContain(message);
     expect(found[check]).toContain("[mean-head]");
-    expect(found[check]).toContain("write-a-strategy.md#heads");
+    expect(found[check]).toContain('section "heads"');
     tf.dispose(kept.splice(0));
   });
 });

@@ -25,7 +25,7 @@ export const GUIDE_SECTIONS = {
 
 export type GuideSection = keyof typeof GUIDE_SECTIONS;
 
-/** Ends a message: the section, and the file that comes with the package. */
+/** Ends a message. */
 export function guideTo(section: GuideSection): string {
-  return `See "Write a strategy", section "${GUIDE_SECTIONS[section]}": write-a-strategy.md#${section} in @cee/exit-policies/dist.`;
+  return `See "Write a strategy", section "${section}".`;
 }
