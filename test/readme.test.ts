@@ -18,6 +18,7 @@ import {
 } from "../packages/backbone/src/index.js";
 import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
 import { scratchFolder, texts, tinyParts } from "../packages/consistentee/test/tiny-model.js";
+import { GUIDE_SECTIONS } from "../packages/exit-policies/src/testing/guide.js";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
@@ -74,6 +75,7 @@ describe("the README", () => {
     "docs/results.md",
     "docs/serving.md",
     "docs/generation.md",
+    "docs/write-a-strategy.md",
     "packages/consistentee/README.md",
   ])("links to what is there: %s", (page) => {
     const text = readFileSync(join(root, page), "utf8");
@@ -87,6 +89,23 @@ describe("the README", () => {
   describe("shows a strategy that", () => {
     for (const check of conformance(shown, { configurations: [[], [{ threshold: 0.6 }]] }))
       it(check.name, check.run);
+  });
+});
+
+const guide = readFileSync(join(root, "docs", "write-a-strategy.md"), "utf8");
+const { default: guided } = await import(
+  /* @vite-ignore */ moduleOf("exit-policies", blockWith("defineExitStrategy({", guide))
+);
+
+describe("the guide to writing a strategy", () => {
+  it("has every section that a failed check may name", () => {
+    const headings = [...guide.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
+    expect(headings).toEqual(Object.values(GUIDE_SECTIONS));
+  });
+
+  describe("shows a strategy that", () => {
+    const configurations = [[], [{ margin: 0.8, layers: 1 }]];
+    for (const check of conformance(guided, { configurations })) it(check.name, check.run);
   });
 });
 

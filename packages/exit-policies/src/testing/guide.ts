@@ -1,6 +1,6 @@
 /** @file Where the guide explains what a check expects. */
 
-/** Sections of "Write a strategy" by the names that checks give them; each is a heading of the guide. */
+/** Sections of "Write a strategy" (docs/write-a-strategy.md) by the names that checks give them; each is a heading of the guide. */
 export const GUIDE_SECTIONS = {
   define: "Define",
   options: "Options",
