@@ -16,6 +16,8 @@ Early exit for language models.
 
 Commands:
   bench glue       train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
+  bench paper      Table 3 with the paper's other tables and figures, in one run
+  bench replay     count how many operating points a second are replayed from one record
   bench engine     time compiled training and inference against TensorFlow.js and PyTorch
   bench report     make the report of an earlier run again
   pretrain         pre-train an encoder on text files
@@ -44,8 +46,7 @@ export async function cee(
   if (first === "bench") return main(rest, names.bench);
   if (first === "pretrain") {
     const { pretrainCommand } = await import("./commands/pretrain.js");
-    await pretrainCommand(rest);
-    return 0;
+    return pretrainCommand(rest);
   }
   const problem = first.startsWith("-")
     ? `expected a command before the options. Try: ${names.cee} --help`

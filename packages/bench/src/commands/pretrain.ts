@@ -5,12 +5,12 @@ import {
   type Evaluation,
   exportPretrained,
   type PretrainReport,
-  type PretrainResult,
   parsePretrainSettings,
   pretrain,
 } from "@cee/backbone";
 import { createEngine } from "@cee/engine";
 import { BenchError } from "../errors.js";
+import { listenForStop } from "../glue/stop.js";
 
 export const PRETRAIN_USAGE = `Usage: cee pretrain --corpus <files> --config <file> --out <folder> [options]
 
@@ -27,10 +27,8 @@ Pre-trains an encoder on text. Run again with the same --out to go on where it w
   --progress         print a line every 30 seconds even where there is no terminal
 `;
 
-/** Runs the command. @throws BackboneError; BenchError `BAD_OPTION`; TypeError for an option that is not known. */
-export async function pretrainCommand(
-  argv: readonly string[],
-): Promise<PretrainResult | undefined> {
+/** Runs the command; returns the exit code, 130 or 143 after a signal, with a checkpoint. @throws BackboneError; BenchError `BAD_OPTION`; TypeError for an option that is not known. */
+export async function pretrainCommand(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
@@ -49,7 +47,7 @@ export async function pretrainCommand(
   });
   if (values.help) {
     process.stdout.write(PRETRAIN_USAGE);
-    return undefined;
+    return 0;
   }
   // A shell expands --corpus a/*.txt into one value and positionals.
   const corpus = [...(values.corpus ?? []), ...positionals];
@@ -58,7 +56,7 @@ export async function pretrainCommand(
     const { model } = parsePretrainSettings(JSON.parse(await readFile(config, "utf8")), config);
     const progress = await exportPretrained({ from: out, to: values.export, config: model });
     log(`weights after ${progress.step} steps: ${values.export}`);
-    return { progress, done: false };
+    return 0;
   }
   if (corpus.length === 0 || config === undefined || out === undefined) {
     throw new BenchError(
@@ -69,10 +67,7 @@ export async function pretrainCommand(
   }
   const minutes = positive("minutes", values.minutes);
   const threads = positive("threads", values.threads);
-  const stop = new AbortController();
-  const interrupt = () => stop.abort();
-  process.once("SIGINT", interrupt);
-  process.once("SIGTERM", interrupt);
+  const stop = listenForStop(log);
   const engine = await createEngine({ log, ...(threads ? { threads } : {}) });
   try {
     const result = await pretrain({
@@ -93,10 +88,9 @@ export async function pretrainCommand(
         ? `finished after ${result.progress.step} steps: ${out}`
         : `stopped after ${result.progress.step} steps; run again to go on: ${out}`,
     );
-    return result;
+    return stop.exitCode() ?? 0;
   } finally {
-    process.off("SIGINT", interrupt);
-    process.off("SIGTERM", interrupt);
+    stop.release();
     await engine.dispose();
   }
 }
