@@ -6,7 +6,8 @@
 import { highway } from "@cee/backbone";
 import { defineExitStrategy, entropy, type ModelShape, type PhasePlan } from "@cee/exit-policies";
 import * as v from "valibot";
-import { layers, lossAt, lossOver } from "./losses.js";
+import { lossOver } from "./losses.js";
+import { exitsPhase, finalPhase } from "./phases.js";
 import { type PhaseSettings, phaseSettings, type Recipe } from "./recipe.js";
 
 const published: PhaseSettings = { epochs: 3, batchSize: 8, learningRate: 2e-5, warmup: 0 };
@@ -26,25 +27,13 @@ const strategy = defineExitStrategy({
   phases: plan,
 });
 
-function* plan(
-  { depth }: ModelShape,
-  { final, highways }: v.InferOutput<typeof options>,
-): PhasePlan {
-  yield {
-    name: "final",
-    // The highway head has a pooler at every layer; the backbone's own is only what they start from.
-    trains: ["backbone.embeddings.**", "backbone.encoder.**", `heads.${depth}.**`],
-    ...final,
-    losses: { final: (step) => lossAt(step, depth) },
-  };
+function* plan(shape: ModelShape, { final, highways }: v.InferOutput<typeof options>): PhasePlan {
+  // The highway head has a pooler at every layer; the backbone's own is only what they start from.
+  yield finalPhase(shape, final, { sharesPooler: false });
+  const { depth } = shape;
   if (depth === 1) return;
   // Deviates from the released code: it clips by a norm that includes the gradients of what is frozen.
-  yield {
-    name: "highways",
-    trains: layers(1, depth - 1).map((layer) => `heads.${layer}.**`),
-    ...highways,
-    losses: { highways: (step) => lossOver(step, 1, depth - 1) },
-  };
+  yield exitsPhase(shape, "highways", highways, (step) => lossOver(step, 1, depth - 1));
 }
 
 /** Needs the highway head, whose last layer is the final classifier: no untrained highway stands beside it. */

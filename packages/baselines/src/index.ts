@@ -26,6 +26,7 @@ export {
   difficultyPlan,
   marginLoss,
 } from "./cascade/training.js";
+export { cat } from "./cat.js";
 export { answerAt, answersAt, type OracleOptions, oracleExitLayers } from "./controls/oracle.js";
 export {
   evenShares,
@@ -35,6 +36,7 @@ export {
 } from "./controls/random-exits.js";
 export { truncatedPaths, truncatedPlan } from "./controls/truncated.js";
 export { deebert } from "./deebert.js";
+export { fastBert } from "./fast-bert.js";
 export {
   AdaptiveThreshold,
   type AdaptiveThresholdOptions,
@@ -47,6 +49,7 @@ export { type HashEeInput, type HashEeOptions, hashEeOptions } from "./hashee/op
 export { kMeans, type TokenMap, type TokenMapInput, tokenMap } from "./hashee/token-map.js";
 export { hashEePlan, hashEeRegression } from "./hashee/training.js";
 export { pabee } from "./pabee.js";
+export { pastFuture } from "./past-future.js";
 export { pceeBert } from "./pcee-bert.js";
 export type { PhaseSettings, Recipe } from "./recipe.js";
 export { rightTool } from "./right-tool.js";
@@ -63,3 +66,4 @@ export { openTrBert } from "./tr-bert/open.js";
 export { type TrBertInput, type TrBertOptions, trBertOptions } from "./tr-bert/options.js";
 export { selectorLayers, trBertParams, trBertRegression } from "./tr-bert/selector.js";
 export { guideLayer, reinforce, trBertPlan } from "./tr-bert/training.js";
+export { zeroTimeWaste } from "./zero-time-waste.js";

@@ -6,6 +6,7 @@ import { linear } from "@cee/backbone";
 import { defineExitStrategy, type ModelShape, type PhasePlan, patience } from "@cee/exit-policies";
 import * as v from "valibot";
 import { weightedLoss } from "./losses.js";
+import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
 
 const options = v.strictObject({
@@ -23,12 +24,7 @@ const strategy = defineExitStrategy({
 });
 
 function* plan(_: ModelShape, { joint }: v.InferOutput<typeof options>): PhasePlan {
-  yield {
-    name: "joint",
-    trains: ["backbone.**", "heads.**"],
-    ...joint,
-    losses: { weighted: weightedLoss },
-  };
+  yield jointPhase(joint, "weighted", weightedLoss);
 }
 
 export const pabee: Recipe<typeof strategy> = { strategy, head: linear };

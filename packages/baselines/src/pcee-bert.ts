@@ -6,6 +6,7 @@ import { linear } from "@cee/backbone";
 import { defineExitStrategy, type ModelShape, type PhasePlan, pcee } from "@cee/exit-policies";
 import * as v from "valibot";
 import { weightedLoss } from "./losses.js";
+import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
 
 const options = v.strictObject({
@@ -24,12 +25,7 @@ const strategy = defineExitStrategy({
 });
 
 function* plan(_: ModelShape, { joint }: v.InferOutput<typeof options>): PhasePlan {
-  yield {
-    name: "joint",
-    trains: ["backbone.**", "heads.**"],
-    ...joint,
-    losses: { ascending: weightedLoss },
-  };
+  yield jointPhase(joint, "ascending", weightedLoss);
 }
 
 export const pceeBert: Recipe<typeof strategy> = { strategy, head: linear };

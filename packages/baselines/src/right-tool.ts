@@ -16,6 +16,7 @@ import {
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
 import { lossOver } from "./losses.js";
+import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
 
 /** Keeps the norm of a mixture that training drove to zero from dividing by it. */
@@ -78,12 +79,7 @@ const strategy = defineExitStrategy({
 
 // Deviates from the paper: it has exits at a few layers; here every layer has one.
 function* plan({ depth }: ModelShape, { joint }: v.InferOutput<typeof options>): PhasePlan {
-  yield {
-    name: "joint",
-    trains: ["backbone.**", "heads.**"],
-    ...joint,
-    losses: { sum: (step) => lossOver(step, 1, depth) },
-  };
+  yield jointPhase(joint, "sum", (step) => lossOver(step, 1, depth));
 }
 
 export const rightTool: Recipe<typeof strategy> = { strategy, head };

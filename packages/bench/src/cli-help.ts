@@ -38,9 +38,9 @@ What to run on:
 
 What to compare:
   --methods <a,b>          full, entropy, patience, consistentee, consistentee-vanilla (the default), and others that
-                           train more: deebert, pabee, berxit, right-tool, pcee-bert, romebert, hashee, tr-bert,
-                           cascade, truncated, random, oracle; or all, which is the default under --preset paper. Full
-                           depth is always among them, being what the others are measured against
+                           train more: deebert, pabee, berxit, right-tool, pcee-bert, romebert, fastbert, past-future, cat,
+                           ztw, hashee, tr-bert, cascade, truncated, random, oracle; or all, which is the default under
+                           --preset paper. Full depth is always among them, being what the others are measured against
   --strategy <s>           adds a strategy of yours: a file such as ./margin.ts or a package whose default export comes
                            from defineExitStrategy (and whose export \`head\`, if it has one, is its exit head); may be
                            repeated. TypeScript is fine. Nothing is run that is not named; each is first tried in a

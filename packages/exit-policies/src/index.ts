@@ -104,12 +104,24 @@ export {
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
 export { calm, calmMeta, calmState, calmThreshold } from "./strategies/calm.js";
+export {
+  CONFORMAL_TOLERANCE,
+  type ConformalHistory,
+  conformal,
+  conformalAnswer,
+  conformalLogits,
+  conformalWidth,
+  disagreements,
+  remembered,
+} from "./strategies/conformal.js";
 export { entropy } from "./strategies/entropy.js";
+export { fastBert } from "./strategies/fast-bert.js";
 export { never } from "./strategies/never.js";
 export { patience } from "./strategies/patience.js";
 export { pcee } from "./strategies/pcee.js";
 export { rightTool } from "./strategies/right-tool.js";
 export { shallowDeep } from "./strategies/shallow-deep.js";
+export { ensembleLogits, zeroTimeWaste } from "./strategies/zero-time-waste.js";
 export {
   type AnyDefinition,
   API_VERSION,

@@ -1,12 +1,16 @@
 /** @file The layer-wise recipes of `@cee/baselines`, each with the settings that suit a small encoder. */
 import {
   berxit,
+  cat,
   deebert,
+  fastBert,
   type PhaseSettings,
   pabee,
+  pastFuture,
   pceeBert,
   rightTool,
   romeBert,
+  zeroTimeWaste,
 } from "@cee/baselines";
 import { consistentEEPresets } from "@cee/consistentee";
 import type { Method, Workbench } from "./method.js";
@@ -27,6 +31,14 @@ const brisk = (bench: Workbench, epochs: number): PhaseSettings => ({
   ...initialise,
   epochs,
   learningRate: rateFor(bench, initialise.learningRate),
+});
+
+/** Small modules on recorded states, which cost next to nothing. */
+const recorded = (bench: Workbench): PhaseSettings => ({
+  epochs: 10,
+  batchSize: 64,
+  learningRate: rateFor(bench, 3e-3),
+  warmup: 0,
 });
 
 export const layerWise: readonly Method[] = [
@@ -55,5 +67,38 @@ export const layerWise: readonly Method[] = [
     title: "RomeBERT",
     recipe: romeBert,
     small: (bench) => ({ joint: gentle(bench, 2) }),
+  }),
+  recipeMethod({
+    name: "fastbert",
+    title: "FastBERT",
+    recipe: fastBert,
+    small: (bench) => ({ final: gentle(bench), distil: brisk(bench, 3) }),
+  }),
+  recipeMethod({
+    name: "past-future",
+    title: "Past-Future",
+    recipe: pastFuture,
+    small: (bench) => ({ joint: brisk(bench, 2) }),
+  }),
+  recipeMethod({
+    name: "cat",
+    title: "CAT",
+    recipe: cat,
+    small: (bench) => ({
+      final: gentle(bench),
+      exits: brisk(bench, 2),
+      scaling: recorded(bench),
+      meta: recorded(bench),
+    }),
+  }),
+  recipeMethod({
+    name: "ztw",
+    title: "Zero Time Waste",
+    recipe: zeroTimeWaste,
+    small: (bench) => ({
+      final: gentle(bench),
+      cascade: brisk(bench, 2),
+      ensemble: recorded(bench),
+    }),
   }),
 ];

@@ -15,3 +15,8 @@ export function column(observed: tf.Tensor2D, index: number): tf.Tensor1D {
   // A gather and not a slice: a slice would write the number of rows into a traced graph.
   return tf.squeeze(tf.gather(observed, tf.tensor1d([index], "int32"), 1), [1]);
 }
+
+/** 0 per row, or NaN where a logit is not finite: some runtimes turn NaN into a number on its way, shape `[B]`. */
+export function notANumber(logits: tf.Tensor2D): tf.Tensor1D {
+  return tf.mul(tf.sum(logits, 1), 0) as tf.Tensor1D;
+}
