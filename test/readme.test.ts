@@ -109,6 +109,39 @@ describe("the guide to writing a strategy", () => {
   });
 });
 
+describe("the page of a layer-wise method", () => {
+  const pages = [
+    "berxit",
+    "cat",
+    "deebert",
+    "fastbert",
+    "pabee",
+    "past-future",
+    "pcee-bert",
+    "right-tool",
+    "romebert",
+    "ztw",
+    "consistentee",
+  ];
+
+  it.each(pages)("shows a program that runs: %s", async (page) => {
+    const markdown = readFileSync(join(root, "docs", "methods", `${page}.md`), "utf8");
+    const printed: string[] = [];
+    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
+      printed.push(all.join(" "));
+    });
+    try {
+      const name = page === "consistentee" ? "consistentee" : "baselines";
+      await import(/* @vite-ignore */ moduleOf(name, codeOf(markdown)));
+    } finally {
+      log.mockRestore();
+    }
+    expect(printed.join("\n")).toContain(
+      page === "consistentee" ? "consistentee" : "classification",
+    );
+  });
+});
+
 describe("a page of the documentation", () => {
   it("shows a program that runs: serving", async () => {
     const folder = scratchFolder();
