@@ -28,9 +28,9 @@ points as CSV and the curves as SVG and PNG beside them.
 What to run on:
   --data <folder|hub>      official GLUE files (RTE/train.tsv, …), or the Hugging Face hub
                            (default: small generated tasks)
-  --tasks <a,b>            (default: all there are)
-                           GLUE: rte, mrpc, sst-2, qnli, qqp, mnli, sts-b
+  --tasks <a,b>            GLUE: rte, mrpc, sst-2, qnli, qqp, mnli, sts-b (default: all that the folder has)
                            generated: sentiment, paraphrase, entail, answer, nli3, similarity
+                           (default: sentiment, paraphrase, nli3, similarity)
   --limit <n>              training rows per task, drawn at random (default: all)
   --dev-limit <n>          rows of the development set (default: all)
   --max-length <n>         tokens per row (default: 64 for generated tasks, else 128)

@@ -233,12 +233,12 @@ function notes(rows: readonly MethodRow[]): string[] {
   const found: string[] = [];
   if (rows.some(({ point, measure }) => point === "one-percent" && measure === "layers")) {
     found.push(
-      "Unmarked rows: the fastest point within 1 % (relative) of the same model's full depth; Layer = saved layers.",
+      "Unmarked rows: the fastest point within 1 % (relative) of the same model's full depth; Layer = change in layers run, so -50% means half of them saved.",
     );
   }
   if (rows.some(({ measure }) => measure === "runtime")) {
     found.push(
-      "◇ Layer = saved runtime at the same point, measured at batch 1 against full depth in the same run.",
+      "◇ Layer = change in runtime at the same point, measured at batch 1 against full depth in the same run.",
     );
   }
   if (rows.some(({ point }) => point === "no-loss")) {
