@@ -12,6 +12,7 @@ export type BackboneErrorCode =
   | "BAD_OPTION"
   | "UNKNOWN_HEAD"
   | "NOT_TRAINED"
+  | "NOT_EXPORTABLE"
   | "WRITE_FAILED"
   | "DOWNLOAD_FAILED"
   | "OFFLINE"

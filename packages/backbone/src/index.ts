@@ -49,6 +49,10 @@ export {
   saveExitEncoder,
 } from "./encoder-folder.js";
 export { BackboneError, type BackboneErrorCode } from "./errors.js";
+export { EXPORT_INPUTS, EXPORT_OUTPUTS } from "./export/exit-graph.js";
+export type { ExportRows } from "./export/exit-parts.js";
+export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
+export { type InGraphExits, openExported, openInGraph } from "./export/in-graph.js";
 export { readJson, toJsonText, writeAtomically } from "./files.js";
 export { createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";

@@ -5,6 +5,7 @@ import { useBackend } from "./backends.js";
 import { compiledFunction } from "./compile.js";
 import { eagerFunction } from "./eager.js";
 import { EngineError } from "./errors.js";
+import { openModel } from "./open.js";
 import { loadOrt, SessionCache } from "./session.js";
 import { trace } from "./trace/trace.js";
 import type { CompiledFunction, Engine, EngineOptions, Runtime } from "./types.js";
@@ -57,6 +58,10 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
       const request = { name, fn, inputs, constants, sizes, opset };
       return compiledFunction(name, trace(request), sessions, () => trace(request).model);
     },
+    async open(model, { name }) {
+      if (disposed) throw engineDisposed();
+      return openModel(name, model, sessions);
+    },
     dispose() {
       disposed = true;
       return sessions.dispose();
@@ -92,6 +97,12 @@ async function eagerEngine(options: EngineOptions, reasons: readonly string[]): 
       const made = eagerFunction(fn, compileOptions, registered);
       functions.add(made);
       return made;
+    },
+    async open(_model, { name }) {
+      throw new EngineError(
+        "NO_RUNTIME",
+        `[${name}] an ONNX model needs ONNX Runtime, got the eager runtime. Install onnxruntime-node, or leave the runtime open.`,
+      );
     },
     async dispose() {
       disposed = true;

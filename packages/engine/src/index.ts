@@ -8,7 +8,15 @@ export { createEngine } from "./engine.js";
 export { EngineError, type EngineErrorCode } from "./errors.js";
 export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
 export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
+export {
+  assembleOnnx,
+  type OnnxAssembly,
+  type OnnxPort,
+  type OnnxScope,
+  type OnnxValue,
+} from "./onnx/assembly.js";
 export type { Value, ValueType } from "./onnx/graph.js";
+export { type OnnxPart, PART_OPSET, traceOnnx } from "./onnx/part.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, clipScale, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";
@@ -28,6 +36,8 @@ export type {
   HostParams,
   HostTensor,
   HostTree,
+  OnnxTensor,
+  OpenedModel,
   RunOptions,
   Runtime,
   SpecTree,

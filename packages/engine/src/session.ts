@@ -10,8 +10,8 @@ export interface OrtModule {
     create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
   };
   readonly Tensor: new (
-    type: DType,
-    data: HostTensor["data"],
+    type: DType | "int64",
+    data: HostTensor["data"] | BigInt64Array,
     dims: readonly number[],
   ) => OrtTensor;
   readonly env: { logLevel?: string; wasm?: { numThreads?: number } };

@@ -97,6 +97,23 @@ export interface CompiledFunction {
   dispose(): Promise<void>;
 }
 
+/** A tensor of an ONNX model that was opened as it is. */
+export interface OnnxTensor {
+  readonly type: DType | "int64";
+  readonly shape: readonly number[];
+  readonly data: HostTensor["data"] | BigInt64Array;
+}
+
+/** An ONNX model, ready to run. */
+export interface OpenedModel {
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /** @throws EngineError `BAD_INPUT` when an input is missing, unknown or misshapen; `RUN_FAILED`, `DISPOSED` */
+  run(feeds: Readonly<Record<string, OnnxTensor>>): Promise<Readonly<Record<string, OnnxTensor>>>;
+  dispose(): Promise<void>;
+}
+
 export interface Engine {
   readonly runtime: Runtime;
   /** One line: which runtime and backend were taken, with how many threads, and how to get a faster one. */
@@ -108,6 +125,11 @@ export interface Engine {
     fn: (inputs: any) => TensorTree,
     options: CompileOptions,
   ): CompiledFunction;
+  /**
+   * Opens an ONNX model, such as an exported one; the session is shared by equal models.
+   * @throws EngineError `NO_RUNTIME` in the eager runtime, `RUN_FAILED` when the runtime refuses the model
+   */
+  open(model: Uint8Array, options: { readonly name: string }): Promise<OpenedModel>;
   /** Ends every session that this engine made. */
   dispose(): Promise<void>;
 }

@@ -11,6 +11,7 @@ import type {
   HostTensor,
   HostTree,
   SpecTree,
+  TensorTree,
 } from "@cee/engine";
 import type {
   Carry,
@@ -21,22 +22,15 @@ import type {
   TrainedParts,
 } from "@cee/exit-policies";
 import type * as tf from "@tensorflow/tfjs";
-import { attentionBias, block, embed } from "../bert.js";
+import { embed } from "../bert.js";
 import { BackboneError } from "../errors.js";
 import { batchInputs, batchSpecs, checkBatch, type TokenBatch } from "./batch.js";
 import { carrySpecs, PROBE_LENGTHS } from "./carry-specs.js";
 import { compileClearly } from "./compile.js";
+import { belongsTo, isEmbedding, layerStep, pickParams, withStrategy } from "./layer.js";
 import { observeAt } from "./observation.js";
 import { type Carried, encoderPass, type PassState, runLayer } from "./pass.js";
-import {
-  applyHead,
-  type BatchTensors,
-  exitSignals,
-  type ModelPlan,
-  memoise,
-  signalsOf,
-  strategyParams,
-} from "./signals.js";
+import { type BatchTensors, exitSignals, type ModelPlan, strategyParams } from "./signals.js";
 
 export interface OpenOptions {
   /** What was trained; hosts refuse answers from the rest. @default taken on trust */
@@ -70,7 +64,11 @@ export async function openEncoder(
     const embedding = compile(
       ({ params: weights, ...batch }) =>
         embed(weights, batch as unknown as BatchTensors, { config }),
-      { name: "embed", inputs: embeddingSpecs, constants: { params: pick(all, isEmbedding) } },
+      {
+        name: "embed",
+        inputs: embeddingSpecs,
+        constants: { params: pickParams(all, isEmbedding) },
+      },
     );
     const start = async (batch: TokenBatch): Promise<PassState> => {
       const { mask, ...inputs } = batchInputs(batch);
@@ -163,7 +161,7 @@ export function compileFull(
       checkBatch(batch, model.config, "record");
       const output = await compiled.run<FullResult>({
         ...batchInputs(batch),
-        params: pick(weights, (path) => path in all),
+        params: pickParams(weights, (path) => path in all),
       });
       return {
         ...toFullOutput(output, batch.rows),
@@ -229,65 +227,15 @@ function compileLayer(
   layer: number,
   carries: { readonly headCarry?: SpecTree; readonly observerCarry?: SpecTree },
 ): CompiledFunction {
-  return compile(
-    ({ params: weights, hidden: before, mask, headCarry, observerCarry }) => {
-      const hidden = block(weights, layer, before, attentionBias(mask), { config: model.config });
-      const memo = memoise();
-      const output = () =>
-        memo("head", () => applyHead(model, weights, hidden, mask, layer, headCarry));
-      const now = signalsOf(output, () => hidden, memo);
-      const observed = observeAt(
-        observer,
-        model,
-        layer,
-        now,
-        strategyParams(weights),
-        observerCarry,
-      );
-      const next = model.head.carries ? output().carry : undefined;
-      return {
-        hidden,
-        values: observed.values,
-        logits: observed.logits ?? now.logits,
-        ...(next === undefined ? {} : { headCarry: next }),
-        ...(observed.carry === undefined ? {} : { observerCarry: observed.carry }),
-      };
+  return compile((tensors) => layerStep(model, observer, layer, tensors) as unknown as TensorTree, {
+    name: `layer ${layer}`,
+    inputs: {
+      hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
+      mask: batchSpecs.mask,
+      ...carries,
     },
-    {
-      name: `layer ${layer}`,
-      inputs: {
-        hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
-        mask: batchSpecs.mask,
-        ...carries,
-      },
-      constants: { params: pick(params, belongsTo(layer)) },
-    },
-  );
-}
-
-function withStrategy(params: HostParams, observer: Observer): HostParams {
-  const own = Object.entries(observer.params).map(([name, tensor]) => [`strategy.${name}`, tensor]);
-  return { ...pick(params, (path) => !path.startsWith("strategy.")), ...Object.fromEntries(own) };
-}
-
-function pick(params: HostParams, wanted: (path: string) => boolean): HostParams {
-  return Object.fromEntries(Object.entries(params).filter(([path]) => wanted(path)));
-}
-
-function isEmbedding(path: string): boolean {
-  return path.startsWith("backbone.embeddings.");
-}
-
-/** The block of a layer (named from 0 in Hugging Face's way), its head, the pooler, and what is shared. */
-function belongsTo(layer: number): (path: string) => boolean {
-  const prefixes = [
-    `backbone.encoder.layer.${layer - 1}.`,
-    "backbone.pooler.",
-    `heads.${layer}.`,
-    "heads.shared.",
-    "strategy.",
-  ];
-  return (path) => prefixes.some((prefix) => path.startsWith(prefix));
+    constants: { params: pickParams(params, belongsTo(layer)) },
+  });
 }
 
 const embeddingSpecs = {

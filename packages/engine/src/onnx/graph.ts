@@ -241,7 +241,9 @@ export function toModel(builder: GraphBuilder, outputs: readonly GraphOutput[]):
             domain: node.domain,
             input: node.inputs.map((input) => (input ? nameOf(input) : "")),
             output: node.outputs.map(nameOf),
-            attribute: Object.entries(node.attributes).map(([key, value]) => attribute(key, value)),
+            attribute: Object.entries(node.attributes).map(([key, value]) =>
+              attributeProto(key, value),
+            ),
           }),
         ),
         ...copies.map((output) =>
@@ -264,7 +266,7 @@ export function toModel(builder: GraphBuilder, outputs: readonly GraphOutput[]):
   return toBinary(ModelProtoSchema, model);
 }
 
-function attribute(name: string, value: Attribute): AttributeProto {
+export function attributeProto(name: string, value: Attribute): AttributeProto {
   if (typeof value === "number")
     return create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });
   if (typeof value === "string")
@@ -282,7 +284,7 @@ function attribute(name: string, value: Attribute): AttributeProto {
   });
 }
 
-function tensorProto({ value, data }: Constant): TensorProto {
+export function tensorProto({ value, data }: Constant): TensorProto {
   return create(TensorProtoSchema, {
     name: value.name,
     dims: value.shape.map((size) => BigInt(size)),
@@ -295,7 +297,7 @@ function tensorProto({ value, data }: Constant): TensorProto {
   });
 }
 
-function valueInfo(name: string, type: ValueType, dims: readonly (number | string)[]) {
+export function valueInfo(name: string, type: ValueType, dims: readonly (number | string)[]) {
   return create(ValueInfoProtoSchema, {
     name,
     type: create(TypeProtoSchema, {

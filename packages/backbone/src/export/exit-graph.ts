@@ -1,0 +1,176 @@
+/**
+ * @file One graph with the exits inside: each layer lies, with its weights, in a branch that runs only while somebody
+ * has not left.
+ *
+ * N = rows of the input, B = live rows, S = length, C = classes.
+ */
+import {
+  assembleOnnx,
+  type OnnxPort,
+  type OnnxScope,
+  type OnnxValue,
+  PART_OPSET,
+} from "@cee/engine";
+import type { ModelShape } from "@cee/exit-policies";
+import { type ExitParts, type ExportRows, HANDED_ON } from "./exit-parts.js";
+
+/** The names of inputs and outputs, as Hugging Face's exports and pipelines call them. */
+export const EXPORT_INPUTS = {
+  ids: "input_ids",
+  mask: "attention_mask",
+  types: "token_type_ids",
+  knob: "knob",
+} as const;
+export const EXPORT_OUTPUTS = ["logits", "prediction", "exit_layer", "non_finite"] as const;
+
+export interface ExitGraphOptions {
+  readonly rows: ExportRows;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly description: string;
+}
+
+type Values = Readonly<Record<string, OnnxValue>>;
+
+/** Puts the parts together. */
+export function assembleExits(
+  parts: ExitParts,
+  shape: ModelShape,
+  { rows, metadata, description }: ExitGraphOptions,
+): Uint8Array {
+  const N = rows === "one" ? 1 : "batch";
+  const tokens: OnnxPort = { type: "int64", dims: [N, "sequence"] };
+  const level = exitLevels(parts, shape, rows);
+  return assembleOnnx({
+    opset: PART_OPSET,
+    metadata,
+    description,
+    inputs: {
+      [EXPORT_INPUTS.ids]: tokens,
+      [EXPORT_INPUTS.mask]: tokens,
+      [EXPORT_INPUTS.types]: tokens,
+      [EXPORT_INPUTS.knob]: { type: "float32", dims: [] },
+    },
+    outputs: {
+      logits: { type: "float32", dims: [N, shape.classes] },
+      prediction: { type: shape.task === "regression" ? "float32" : "int64", dims: [N] },
+      exit_layer: { type: "int64", dims: [N] },
+      non_finite: { type: "int64", dims: [N] },
+    },
+    build(scope, inputs) {
+      const ids = inputs[EXPORT_INPUTS.ids] as OnnxValue;
+      const types = inputs[EXPORT_INPUTS.types] as OnnxValue;
+      const { result: hidden } = scope.inline(parts.embedding, {
+        ids: cast(scope, ids, "int32"),
+        types: cast(scope, types, "int32"),
+        positions: positionsOf(scope, ids),
+      }) as { result: OnnxValue };
+      const mask = cast(scope, inputs[EXPORT_INPUTS.mask] as OnnxValue, "float32");
+      const knob = inputs[EXPORT_INPUTS.knob] as OnnxValue;
+      const [logits, layer, nonFinite] = level(scope, 1, { hidden, mask, knob }) as [
+        OnnxValue,
+        OnnxValue,
+        OnnxValue,
+      ];
+      const { prediction } = scope.inline(parts.answer, { logits }) as { prediction: OnnxValue };
+      return {
+        logits,
+        prediction: shape.task === "regression" ? prediction : cast(scope, prediction, "int64"),
+        exit_layer: layer,
+        non_finite: cast(scope, nonFinite, "int64"),
+      };
+    },
+  });
+}
+
+/** Writes a layer and, in a branch, those after it; gives logits, exit layers and counts of the rows it is fed. */
+type Level = (scope: OnnxScope, layer: number, feeds: Values) => readonly OnnxValue[];
+
+function exitLevels(parts: ExitParts, { depth, classes }: ModelShape, rows: ExportRows): Level {
+  const isOne = rows === "one";
+  const outputs = (layer: number): readonly OnnxPort[] => {
+    const B = isOne ? 1 : `live${layer}`;
+    return [
+      { type: "float32", dims: [B, classes] },
+      { type: "int64", dims: [B] },
+      { type: "float32", dims: [B] },
+    ];
+  };
+  const level: Level = (scope, layer, feeds) => {
+    const made = scope.inline(parts.layers[layer - 1] as ExitParts["layers"][number], feeds);
+    const [logits, nonFinite] = [made.logits, made["state/nonFinite"]] as [OnnxValue, OnnxValue];
+    const here = (inner: OnnxScope): readonly OnnxValue[] => [
+      logits,
+      layersOf(inner, layer, isOne ? undefined : nonFinite),
+      nonFinite,
+    ];
+    if (layer === depth) return here(scope);
+    const exit = made.exit as OnnxValue;
+    const next: Values = {
+      hidden: made.hidden as OnnxValue,
+      mask: feeds.mask as OnnxValue,
+      ...Object.fromEntries(Object.entries(made).filter(([path]) => isHandedOn(path))),
+    };
+    if (isOne)
+      return scope.branch(squeeze(scope, exit), outputs(layer), {
+        whenTrue: here,
+        whenFalse: (inner) => level(inner, layer + 1, { ...next, knob: feeds.knob as OnnxValue }),
+      });
+    // A gather of indices, not Compress: WebGPU has kernels for gathering, and the indices of a few rows are cheap.
+    const found = scope.node("NonZero", [scope.node("Not", [exit], "bool")], "int64"); // [1, n]
+    const staying = scope.node("Transpose", [found], "int64", { perm: [1, 0] }); // [n, 1]
+    const places = scope.node("Reshape", [found, scope.constant("int64", [1], [-1])], "int64"); // [n]
+    const isAnybody = scope.node(
+      "Greater",
+      [scope.node("Size", [places], "int64"), scope.constant("int64", [], [0])],
+      "bool",
+    );
+    return scope.branch(isAnybody, outputs(layer), {
+      whenTrue(inner) {
+        const kept = Object.fromEntries(
+          Object.entries(next).map(([path, value]) => [
+            path,
+            inner.node("Gather", [value, places], value.type, { axis: 0 }),
+          ]),
+        );
+        const deeper = level(inner, layer + 1, { ...kept, knob: feeds.knob as OnnxValue });
+        // Indices are unique, so nothing is added up and no write is lost.
+        return here(inner).map((value, index) =>
+          inner.node("ScatterND", [value, staying, deeper[index] as OnnxValue], value.type),
+        );
+      },
+      whenFalse: here,
+    });
+  };
+  return level;
+}
+
+function isHandedOn(path: string): boolean {
+  return HANDED_ON.some((key) => path === key || path.startsWith(`${key}/`));
+}
+
+/** One layer's number for every row, int64 `[B]`; `like` is any `[B]` value, or nothing for a single row. */
+function layersOf(scope: OnnxScope, layer: number, like: OnnxValue | undefined): OnnxValue {
+  if (!like) return scope.constant("int64", [1], [layer]);
+  const rows = scope.node("Shape", [like], "int64");
+  return scope.node("Expand", [scope.constant("int64", [], [layer]), rows], "int64");
+}
+
+/** 0, 1, … S - 1 as int32 `[S]`. */
+function positionsOf(scope: OnnxScope, ids: OnnxValue): OnnxValue {
+  const size = scope.node("Shape", [ids], "int64", { start: 1, end: 2 });
+  const range = scope.node(
+    "Range",
+    [scope.constant("int64", [], [0]), squeeze(scope, size), scope.constant("int64", [], [1])],
+    "int64",
+  );
+  return cast(scope, range, "int32");
+}
+
+/** `[1]` to a scalar. */
+function squeeze(scope: OnnxScope, value: OnnxValue): OnnxValue {
+  return scope.node("Squeeze", [value, scope.constant("int64", [1], [0])], value.type);
+}
+
+function cast(scope: OnnxScope, value: OnnxValue, type: "int32" | "int64" | "float32"): OnnxValue {
+  return scope.node("Cast", [value], type, { to: { float32: 1, int32: 6, int64: 7 }[type] });
+}
