@@ -56,6 +56,22 @@ function moduleOf(name: string, code: string): string {
   return path;
 }
 
+/** What a module prints with `console.log` while it runs. */
+async function printedBy(path: string): Promise<string[]> {
+  const printed: string[] = [];
+  const log = vi.spyOn(console, "log").mockImplementation((...all) => {
+    printed.push(all.join(" "));
+  });
+  const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
+  try {
+    await import(/* @vite-ignore */ path);
+  } finally {
+    log.mockRestore();
+    write.mockRestore();
+  }
+  return printed;
+}
+
 const kit = `export { conformance } from "@cee/exit-policies/testing";`;
 const own = blockWith("defineExitStrategy({", readme);
 const strategy = moduleOf("exit-policies", `${own}\n${kit}`);
@@ -126,16 +142,8 @@ describe("the page of a layer-wise method", () => {
 
   it.each(pages)("shows a program that runs: %s", async (page) => {
     const markdown = readFileSync(join(root, "docs", "methods", `${page}.md`), "utf8");
-    const printed: string[] = [];
-    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
-      printed.push(all.join(" "));
-    });
-    try {
-      const name = page === "consistentee" ? "consistentee" : "baselines";
-      await import(/* @vite-ignore */ moduleOf(name, codeOf(markdown)));
-    } finally {
-      log.mockRestore();
-    }
+    const name = page === "consistentee" ? "consistentee" : "baselines";
+    const printed = await printedBy(moduleOf(name, codeOf(markdown)));
     expect(printed.join("\n")).toContain(
       page === "consistentee" ? "consistentee" : "classification",
     );
@@ -159,17 +167,7 @@ describe("a page of the documentation", () => {
     writeFileSync(join(folder, "held-out.jsonl"), lines(320));
     const page = readFileSync(join(root, "docs", "serving.md"), "utf8");
     const code = codeOf(page).replaceAll('"./', `"${folder}/`);
-    const printed: string[] = [];
-    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
-      printed.push(all.join(" "));
-    });
-    const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
-    try {
-      await import(/* @vite-ignore */ moduleOf("consistentee", code));
-    } finally {
-      log.mockRestore();
-      write.mockRestore();
-    }
+    const printed = await printedBy(moduleOf("consistentee", code));
     const [note, ...rest] = printed;
     expect(note).toMatch(/320 held-out rows/);
     expect(rest.slice(0, 3)).toEqual([
@@ -216,17 +214,7 @@ describe("the page about generation", () => {
     writeFileSync(join(folder, "llama", "tokenizer.json"), JSON.stringify(tokenizer));
     const page = readFileSync(join(root, "docs", "generation.md"), "utf8");
     const code = codeOf(page).replaceAll('"./', `"${folder}/`);
-    const printed: string[] = [];
-    const log = vi.spyOn(console, "log").mockImplementation((...all) => {
-      printed.push(all.join(" "));
-    });
-    const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
-    try {
-      await import(/* @vite-ignore */ moduleOf("consistentee", code));
-    } finally {
-      log.mockRestore();
-      write.mockRestore();
-    }
+    const printed = await printedBy(moduleOf("consistentee", code));
     expect(printed).toEqual([
       expect.stringMatching(
         /^\d+ characters, layers 4(,[1-4]){15}, on average [1-4](\.\d+)? of 4$/,

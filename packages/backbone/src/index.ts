@@ -54,7 +54,7 @@ export type { ExportRows } from "./export/exit-parts.js";
 export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
 export { type InGraphExits, openExported, openInGraph } from "./export/in-graph.js";
 export { readJson, toJsonText, writeAtomically } from "./files.js";
-export { createHighway, highway } from "./heads/highway.js";
+export { copyPooler, createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";
 export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";
 export { freshParameter, initBackbone, initHeads } from "./init.js";

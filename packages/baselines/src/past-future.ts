@@ -5,8 +5,7 @@
  * Shapes: B = rows, H = hidden size, C = classes, t = layer, j = layer whose state is seen or imagined.
  * @see Liao et al. 2021, section 3
  */
-
-import type { BackboneHead } from "@cee/backbone";
+import { type BackboneHead, copyPooler } from "@cee/backbone";
 import { createRng, initConstant, initNormal, linear, stopGradient } from "@cee/engine";
 import {
   defineExitStrategy,
@@ -37,15 +36,7 @@ const head: BackboneHead = {
     // The last layer has no future to weigh.
     ...(layer < depth ? fresh(seed, "gate", classes, classes) : {}),
   }),
-  inherit(backbone) {
-    const weight = backbone["backbone.pooler.dense.weight"];
-    const bias = backbone["backbone.pooler.dense.bias"];
-    if (!weight || !bias) return {};
-    return {
-      "pooler.weight": { ...weight, data: weight.data.slice() },
-      "pooler.bias": { ...bias, data: bias.data.slice() },
-    };
-  },
+  inherit: copyPooler,
   shared: ({ hidden, classes, depth }, seed) =>
     Object.assign(
       {},

@@ -1,25 +1,21 @@
 /** @file BERxiT's alternating training, its module and its rule, for classes and for numbers. */
-import { createEngine, type Engine } from "@cee/engine";
 import { conformance } from "@cee/exit-policies/testing";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { berxit } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const settings = { epochs: 1, batchSize: 4, learningRate: 0.01 };
 const strategy = berxit.strategy({ alternating: settings });

@@ -4,10 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openFlat, toBatch } from "@cee/backbone";
 import { tinyBert } from "@cee/backbone/testing";
-import { createEngine, type Engine } from "@cee/engine";
 import type { ExitRecord, PhasePlan } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   accepts,
   cascadeCost,
@@ -21,13 +20,9 @@ import {
   openCascade,
   saveCascade,
 } from "../src/index.js";
-import { inventRows, movable, stepOf, trainPlan, withoutKeyBias } from "./support.js";
+import { inventRows, movable, openEngine, stepOf, trainPlan, withoutKeyBias } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const short = { epochs: 1, batchSize: 4, learningRate: 0.01, warmup: 0 };
 

@@ -1,24 +1,20 @@
 /** @file DeeBERT's two stages and its rule. */
-import { createEngine, type Engine } from "@cee/engine";
 import { conformance } from "@cee/exit-policies/testing";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { deebert } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const short = { epochs: 1, batchSize: 4, learningRate: 0.01 };
 const strategy = deebert.strategy({ final: short, highways: short });

@@ -3,7 +3,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { loadExitEncoder, saveExitEncoder } from "@cee/backbone";
-import { createEngine, type Engine } from "@cee/engine";
 import {
   type AnyExitStrategyFactory,
   createRegistry,
@@ -14,24 +13,21 @@ import {
   withOptions,
 } from "@cee/exit-policies";
 import { conformance } from "@cee/exit-policies/testing";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { cat, fastBert, pastFuture, zeroTimeWaste } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const once = { epochs: 1, batchSize: 4, learningRate: 0.01 };
 const fast = fastBert.strategy({ final: once, distil: once });

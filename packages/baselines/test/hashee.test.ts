@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ModelPlan, type TokenBatch, toBatch } from "@cee/backbone";
 import { tinyBert, toTensors } from "@cee/backbone/testing";
-import { createEngine, type Engine, type HostParams } from "@cee/engine";
+import type { HostParams } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   blockMacs,
   frozenTokenMacs,
@@ -19,13 +19,9 @@ import {
   tokenMap,
 } from "../src/index.js";
 import { denseEncoder } from "./dense-encoder.js";
-import { inventRows, movable, trainModelPlan, withoutKeyBias } from "./support.js";
+import { inventRows, movable, openEngine, trainModelPlan, withoutKeyBias } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const training = { epochs: 1, batchSize: 4, learningRate: 0.01, warmup: 0 };
 

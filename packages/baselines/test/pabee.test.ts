@@ -1,24 +1,20 @@
 /** @file PABEE's joint training and its rule, for classes and for numbers. */
-import { createEngine, type Engine } from "@cee/engine";
 import { conformance } from "@cee/exit-policies/testing";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { pabee } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const strategy = pabee.strategy({
   patience: 1,

@@ -1,26 +1,22 @@
 /** @file The right tool for the job: its mixture over layers, its training and its rule. */
-import { createEngine, type Engine } from "@cee/engine";
 import type { ExitHeadInput } from "@cee/exit-policies";
 import { conformance } from "@cee/exit-policies/testing";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { rightTool } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const strategy = rightTool.strategy({ joint: { epochs: 1, batchSize: 4, learningRate: 0.01 } });
 const { head } = rightTool;

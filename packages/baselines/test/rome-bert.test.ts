@@ -1,25 +1,21 @@
 /** @file RomeBERT's losses, its gradient regularisation and its rule. */
-import { createEngine, type Engine } from "@cee/engine";
 import { conformance } from "@cee/exit-policies/testing";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { romeBert } from "../src/index.js";
 import {
   crossEntropy,
   exitsOf,
   lossOf,
   movable,
+  openEngine,
   phasesOf,
   stepOf,
   train,
   withoutKeyBias,
 } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const joint = { epochs: 1, batchSize: 4, learningRate: 0.01 };
 const strategy = romeBert.strategy({ joint });

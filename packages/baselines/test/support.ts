@@ -8,7 +8,7 @@ import {
   toBatch,
 } from "@cee/backbone";
 import { type TinyBertOptions, tinyBert } from "@cee/backbone/testing";
-import { createRng, type Engine, type HostParams } from "@cee/engine";
+import { createEngine, createRng, type Engine, type HostParams } from "@cee/engine";
 import {
   classify,
   type ExitHead,
@@ -24,6 +24,14 @@ import {
   withOptions,
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
+import { afterAll } from "vitest";
+
+/** The engine of a test file, until its tests are done. */
+export async function openEngine(): Promise<Engine> {
+  const engine = await createEngine({ threads: 1 });
+  afterAll(() => engine.dispose());
+  return engine;
+}
 
 export const DEPTH = 3;
 const HIDDEN = 16;

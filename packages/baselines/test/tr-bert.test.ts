@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ModelPlan, type TokenBatch, toBatch } from "@cee/backbone";
 import { tinyBert, toTensors } from "@cee/backbone/testing";
-import { createEngine, createRng, type Engine, type HostParams, initNormal } from "@cee/engine";
+import { createRng, type HostParams, initNormal } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   blockMacs,
   droppedTokenMacs,
@@ -23,13 +23,9 @@ import {
 } from "../src/index.js";
 import { keepBest } from "../src/tr-bert/training.js";
 import { denseEncoder } from "./dense-encoder.js";
-import { inventRows, movable, trainModelPlan, withoutKeyBias } from "./support.js";
+import { inventRows, movable, openEngine, trainModelPlan, withoutKeyBias } from "./support.js";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = await createEngine({ threads: 1 });
-});
-afterAll(() => engine.dispose());
+const engine = await openEngine();
 
 const short = { epochs: 1, batchSize: 4, learningRate: 0.01, warmup: 0 };
 const DEPTH = 4;

@@ -10,19 +10,14 @@ import {
 import { type ResolveModelOptions, resolveModel } from "@cee/backbone/hub";
 import {
   type AnyExitStrategyFactory,
-  alwaysAt,
+  builtInStrategies,
   checkHost,
   createRegistry,
   defineExitStrategy,
   type ExitStrategy,
-  entropy,
   type HostParams,
   loadStrategy,
-  never,
   type PhaseReport,
-  patience,
-  pcee,
-  rightTool,
   saveStrategy,
   type TrainedStrategy,
 } from "@cee/exit-policies";
@@ -38,16 +33,6 @@ import {
 
 const STRATEGY_FILES = ["exit-strategy.safetensors", "exit-strategy.json"] as const;
 const STRATEGY_CONFIG = STRATEGY_FILES[1];
-const BUILT_IN: readonly AnyExitStrategyFactory[] = [
-  consistentEE,
-  entropy,
-  patience,
-  pcee,
-  rightTool,
-  never,
-  alwaysAt,
-];
-
 /** All that an early-exit model consists of. */
 export interface EarlyExitParts {
   /** With trained heads; `params` may be all that `fit` returned. */
@@ -126,7 +111,7 @@ export async function loadParts(
       `must be a model with trained exits, got a folder without ${EXITS_DESCRIPTION}. Add exits to a fine-tuned classifier with addExits, or train both, and save with saveEarlyExitModel.`,
     );
   const encoder = await loadExitEncoder(folder);
-  const known = [...BUILT_IN, ...moreStrategies];
+  const known = [consistentEE, ...builtInStrategies, ...moreStrategies];
   // A configured strategy brings its definition along, so that its saved parameters can be read.
   if (typeof strategy === "object" && !known.some((one) => one.strategyName === strategy.name))
     known.push(defineExitStrategy(strategy.definition));

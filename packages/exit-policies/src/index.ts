@@ -103,6 +103,7 @@ export {
 } from "./resolve.js";
 export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
+export { builtInStrategies } from "./strategies/built-in.js";
 export { calm, calmMeta, calmState, calmThreshold } from "./strategies/calm.js";
 export {
   CONFORMAL_TOLERANCE,

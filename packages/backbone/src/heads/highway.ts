@@ -3,6 +3,7 @@
  *
  * Shapes: B = rows, H = hidden size, C = classes.
  */
+import type { HostParams } from "@cee/engine";
 import type { Tensor2D } from "@tensorflow/tfjs";
 import * as tf from "@tensorflow/tfjs";
 import { firstToken } from "../bert.js";
@@ -34,16 +35,19 @@ export function createHighway({ pooler }: { readonly pooler: "copy" | "fresh" })
   if (pooler === "fresh") return head;
   return {
     ...head,
-    inherit(backbone) {
-      const weight = backbone["backbone.pooler.dense.weight"];
-      const bias = backbone["backbone.pooler.dense.bias"];
-      if (!weight || !bias) return {};
-      // Copies, so that training one pooler never writes into another's memory.
-      return {
-        "pooler.weight": { ...weight, data: weight.data.slice() },
-        "pooler.bias": { ...bias, data: bias.data.slice() },
-      };
-    },
+    inherit: copyPooler,
+  };
+}
+
+/** The backbone's pooler for a head that has a `pooler` of its own; nothing where the backbone has none. */
+export function copyPooler(backbone: HostParams): HostParams {
+  const weight = backbone["backbone.pooler.dense.weight"];
+  const bias = backbone["backbone.pooler.dense.bias"];
+  if (!weight || !bias) return {};
+  // Copies, so that training one pooler never writes into another's memory.
+  return {
+    "pooler.weight": { ...weight, data: weight.data.slice() },
+    "pooler.bias": { ...bias, data: bias.data.slice() },
   };
 }
 

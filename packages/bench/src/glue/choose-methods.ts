@@ -12,7 +12,7 @@ import {
   loadStrategyPlugin,
   type RefusedPlugin,
 } from "../plugins/load-plugins.js";
-import { builtInStrategies } from "../plugins/registry.js";
+import { knownStrategies } from "../plugins/registry.js";
 import { pluginSeconds } from "../plugins/vet.js";
 import { chooseNames, fold, type GlueOptions } from "./options.js";
 
@@ -83,7 +83,7 @@ export async function chooseMethods(
     "UNKNOWN_METHOD",
     "--methods",
     (name) =>
-      builtInStrategies.find(name)
+      knownStrategies.find(name)
         ? `It is a strategy without a place in the default table: add --strategy ${name}. ${suggestNames(name, methodNames)}`
         : "",
   );

@@ -13,7 +13,7 @@ import {
 } from "@cee/exit-policies";
 import { BenchError } from "../errors.js";
 import { loadModule } from "./load.js";
-import { builtInStrategies } from "./registry.js";
+import { knownStrategies } from "./registry.js";
 import { type Refusal, type VetOptions, vetPlugin } from "./vet.js";
 
 export interface LoadedPlugin extends Plugin {
@@ -40,10 +40,10 @@ export async function loadStrategyPlugin(
   specifier: string,
   options: VetOptions,
 ): Promise<LoadedPlugin | RefusedPlugin> {
-  const known = builtInStrategies.find(specifier);
+  const known = knownStrategies.find(specifier);
   if (known) return { specifier, strategy: known, source: undefined };
   const { from } = options;
-  const registry = builtInStrategies;
+  const registry = knownStrategies;
   // Before any code of it runs: a path with a slip in it costs nothing.
   const url = await findPlugin(specifier, { registry, from });
   const refusal = options.isVetted ? undefined : await vetPlugin("strategy", specifier, options);
