@@ -56,7 +56,7 @@ What to compare:
 How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)
   --epochs <n>             of the training on all exits, instead of the preset's
-  --seeds <a,b>            everything once per seed; the table prints means (default: 42)
+  --seeds <a,b>            everything once per seed; the table prints means (default: 42); --seed <n> is the same
   --threads <n>            of each worker (default: the processors, shared among the workers)
   --workers <n>            tasks and seeds that run side by side, a process each; while one takes times, the others stand
                            still (default: a worker per processor for generated tasks, else 1)

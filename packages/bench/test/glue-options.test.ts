@@ -115,9 +115,12 @@ describe("parseGlueOptions", () => {
     expect((caught as Error).message).toContain(part);
   });
 
-  it("refuses a file as data, an option given twice, and --out together with --name", async () => {
+  it("refuses a file as data or as --out, an option given twice, and --out together with --name", async () => {
     const folder = await temporaryFolder({ "file.tsv": "" });
     expect(() => parse("--data", path.join(folder, "file.tsv"))).toThrow("is a file");
+    expect(() => parse("--out", path.join(folder, "file.tsv"))).toThrow("Name a folder");
+    // What can't be made is found out when it is made.
+    expect(() => parse("--cells", path.join(folder, "file.tsv", "below"))).not.toThrow();
     expect(() => parse("--limit=8", "--limit=9")).toThrow("given twice");
     expect(() => parse("--out=a", "--name=b")).toThrow("Leave one of them out");
     expect(() => parse("rte")).toThrow("not expected here");

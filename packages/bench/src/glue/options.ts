@@ -96,7 +96,7 @@ export interface CommandDefaults {
 
 /**
  * Checks what the command line gave.
- * @throws BenchError `UNKNOWN_OPTION`, `BAD_OPTION` or `MISSING_FILE`, naming the option
+ * @throws BenchError `UNKNOWN_OPTION`, `BAD_OPTION`, `MISSING_FILE` or `WRITE_FAILED`, naming the option
  */
 export function parseGlueOptions(
   args: Args,
@@ -233,14 +233,22 @@ function outOf(read: OptionReader, otherwise: string): string {
       "--name",
       `expected letters, digits, ".", "-" or "_", got "${name}". A folder elsewhere is given with --out.`,
     );
-  return out ?? `runs/${name ?? otherwise}`;
+  const folder = out ?? `runs/${name ?? otherwise}`;
+  refuseFile("WRITE_FAILED", out === undefined ? "--name" : "--out", folder);
+  return folder;
 }
 
 function cellsOf(read: OptionReader): string | undefined {
   const folder = read.text("cells");
-  if (folder !== undefined && statSync(folder, { throwIfNoEntry: false })?.isFile())
-    throw new BenchError("BAD_OPTION", "--cells", `${folder} is a file. Name a folder.`);
+  if (folder !== undefined) refuseFile("BAD_OPTION", "--cells", folder);
   return folder;
+}
+
+/** @throws BenchError with that code where a folder that is to be written to is a file */
+function refuseFile(code: "BAD_OPTION" | "WRITE_FAILED", option: string, folder: string): void {
+  // Not `throwIfNoEntry`, which still throws for a path below a file.
+  if (existsSync(folder) && statSync(folder).isFile())
+    throw new BenchError(code, option, `${folder} is a file. Name a folder.`);
 }
 
 function defaultName(data: string): string {
