@@ -81,7 +81,7 @@ export async function resolveExitHead(
           `there is no package ${looked} in or above ${from}. A file is named with its path, such as ./${specifier}.js.`,
       );
   const module = await load(specifier, url, own);
-  const { default: main, head = main } = { ...inner(module), ...module };
+  const { default: main, head = main } = { ...module, ...inner(module) };
   const isStrategy = typeof head === "function" && "strategyName" in head;
   if (head === undefined || isStrategy)
     throw new ExitStrategyError(

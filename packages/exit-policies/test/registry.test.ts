@@ -1,7 +1,8 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   createRegistry,
@@ -9,6 +10,8 @@ import {
   entropy,
   nearest,
   patience,
+  resolveExitHead,
+  resolvePlugin,
   resolveStrategy,
 } from "../src/index.js";
 
@@ -78,6 +81,16 @@ describe("a specifier", () => {
     await write("throws.js", 'throw new Error("no licence");');
     await write("syntax.js", "export default {{{");
     await write("text.strange", "hello");
+    const head = '{ name: "mean", apiVersion: 1, params() {}, apply() {} }';
+    await write("head.js", `export default ${head};`);
+    await write("both.js", `${factory("both")} export const head = ${head};`);
+    const build = 'Object.defineProperty(exports, "__esModule", { value: true });';
+    await write("head.cjs", `${build} exports.default = ${head};`);
+    await write(
+      "both.cjs",
+      `${build} ${factory("both").replace("export default", "exports.default =")} exports.head = ${head};`,
+    );
+    await write("plain-head.js", `export default { ...${head}, apiVersion: undefined };`);
     await pack(
       "exit-strategy-gap",
       { exports: { import: "./main.js" } },
@@ -99,6 +112,10 @@ describe("a specifier", () => {
     await mkdir(join(folder, "deep/er"), { recursive: true });
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  /** Vitest's own import unwraps a CommonJS build's default export; Node's doesn't. */
+  const asNode = async (url: string) =>
+    url.endsWith(".cjs") ? { default: createRequire(url)(fileURLToPath(url)) } : import(url);
 
   const resolve = (specifier: string, at = from()) =>
     resolveStrategy(specifier, { registry, from: at });
@@ -123,6 +140,26 @@ describe("a specifier", () => {
       expect((await resolve(specifier)).strategyName).toBe("margin");
     expect((await resolve("gap", join(folder, "deep/er"))).strategyName).toBe("gap");
     expect((await resolve("../../margin.js", join(folder, "deep/er"))).strategyName).toBe("margin");
+  });
+
+  it.each(["./head.js", "./both.js", "./head.cjs", "./both.cjs"])(
+    "%s exports an exit head",
+    async (specifier) => {
+      expect((await resolveExitHead(specifier, { from: folder, load: asNode })).name).toBe("mean");
+    },
+  );
+
+  it.each(["./both.js", "./both.cjs"])("%s brings its strategy's head", async (specifier) => {
+    const options = { registry, from: folder, load: asNode };
+    const { strategy, head } = await resolvePlugin(specifier, options);
+    expect([strategy.strategyName, head?.name]).toEqual(["both", "mean"]);
+  });
+
+  it.each([
+    ["./margin.js", /exports no exit head/],
+    ["./plain-head.js", /what defineExitHead returned/],
+  ])("%s is refused as an exit head", async (specifier, message) => {
+    await expect(resolveExitHead(specifier, { from: folder })).rejects.toThrow(message);
   });
 
   it.each([
