@@ -7,9 +7,8 @@ import { ExitStrategyError } from "./errors.js";
 import type { ExitPass, ExitRunner, LayerOutput } from "./model.js";
 import {
   allFinite,
-  badVerdict,
   checkHost,
-  decideFailed,
+  decideRow,
   type ExitOutcome,
   type HostOptions,
   predictionOf,
@@ -142,7 +141,6 @@ async function run(
         allFinite(output.logits, index * classes, classes);
       if (!isSound) nonFinite += 1;
       const isSpent = layer === budgets[row];
-      let choice: ExitChoice = "leave";
       if (!isSpent) {
         if (!isSound || held.has(row)) continue;
         const verdict = decideRow(
@@ -153,14 +151,14 @@ async function run(
         );
         states[row] = verdict.state;
         if (!verdict.exit) continue;
-        choice = hooks.onVerdict?.(row, answerOf(index)) ?? "leave";
-        if (choice === "hold") {
-          held.add(row);
-          continue;
-        }
+      }
+      const answer = answerOf(index);
+      const choice = (isSpent ? undefined : hooks.onVerdict?.(row, answer)) ?? "leave";
+      if (choice === "hold") {
+        held.add(row);
+        continue;
       }
       exitLayers[row] = layer;
-      const answer = answerOf(index);
       logits.set(answer.logits, row * classes);
       predictions[row] = answer.prediction;
       if (choice === "leave") running.delete(row);
@@ -168,24 +166,6 @@ async function run(
     }
   }
   return { rows, exitLayers, logits, predictions, nonFinite, rowLayers };
-}
-
-function decideRow(
-  strategy: ExitStrategy,
-  observed: Float32Array,
-  state: RowState | undefined,
-  context: DecideContext<ExitStrategy["options"]>,
-): { readonly exit: boolean; readonly state: RowState } {
-  const { definition } = strategy;
-  const { layer } = context.site;
-  try {
-    const verdict = definition.decide(observed, state ?? definition.start(), context);
-    if (typeof verdict?.exit !== "boolean" || verdict.state === undefined)
-      throw badVerdict(strategy, layer, verdict);
-    return verdict;
-  } catch (cause) {
-    throw decideFailed(strategy, layer, cause);
-  }
 }
 
 function checkOutput(

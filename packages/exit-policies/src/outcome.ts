@@ -5,7 +5,14 @@
  */
 import { show } from "./define.js";
 import { ExitStrategyError } from "./errors.js";
-import { API_VERSION, type ExitStrategy, type ModelShape, type Task } from "./strategy.js";
+import {
+  API_VERSION,
+  type DecideContext,
+  type ExitStrategy,
+  type ModelShape,
+  type RowState,
+  type Task,
+} from "./strategy.js";
 
 /** Where each row left and what it was told. */
 export interface ExitOutcome {
@@ -136,6 +143,25 @@ export function allFinite(values: Float32Array, offset: number, length: number):
   for (let index = offset; index < offset + length; index += 1)
     if (!Number.isFinite(values[index] as number)) return false;
   return true;
+}
+
+/** Asks a strategy about one row. @throws ExitStrategyError `STRATEGY_THREW`, `BAD_VERDICT` */
+export function decideRow(
+  strategy: ExitStrategy,
+  observed: Float32Array,
+  state: RowState | undefined,
+  context: DecideContext<ExitStrategy["options"]>,
+): { readonly exit: boolean; readonly state: RowState } {
+  const { definition } = strategy;
+  const { layer } = context.site;
+  try {
+    const verdict = definition.decide(observed, state ?? definition.start(), context);
+    if (typeof verdict?.exit !== "boolean" || verdict.state === undefined)
+      throw badVerdict(strategy, layer, verdict);
+    return verdict;
+  } catch (cause) {
+    throw decideFailed(strategy, layer, cause);
+  }
 }
 
 /** What a strategy did wrong at a layer, by name. */

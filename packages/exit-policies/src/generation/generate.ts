@@ -4,7 +4,7 @@
  * V = vocabulary, H = hidden size.
  */
 import { ExitStrategyError } from "../errors.js";
-import { allFinite, badVerdict, checkHost, decideFailed, type TrainedParts } from "../outcome.js";
+import { allFinite, checkHost, decideRow, type TrainedParts } from "../outcome.js";
 import { never } from "../strategies/never.js";
 import type { ExitStrategy, RowState } from "../strategy.js";
 import {
@@ -318,23 +318,18 @@ class TokenLoop {
       this.#nonFinite += 1;
       return false;
     }
-    const { definition, options } = strategy;
     const site = {
       layer,
       depth: this.#depth,
       task: "generation" as const,
       position: row.generated + (this.settings.keyValues === "verify" ? row.early.length : 0),
     };
-    try {
-      const state = states.get(row.index) ?? definition.start();
-      const verdict = definition.decide(observed.slice(), state, { site, options });
-      if (typeof verdict?.exit !== "boolean" || verdict.state === undefined)
-        throw badVerdict(strategy, layer, verdict);
-      states.set(row.index, verdict.state);
-      return verdict.exit;
-    } catch (cause) {
-      throw decideFailed(strategy, layer, cause);
-    }
+    const { exit, state } = decideRow(strategy, observed.slice(), states.get(row.index), {
+      site,
+      options: strategy.options,
+    });
+    states.set(row.index, state);
+    return exit;
   }
 
   /** Whether full depth has to look at the drafts now. */
