@@ -257,7 +257,7 @@ class TokenLoop {
       const last = out as TokenAdvance;
       const logits = last.logits ?? (await this.#project(this.#depth, [lastState(last)]))[0];
       this.#checkLogits(row, this.#depth, logits as Float32Array);
-      const id = this.#draw(row, logits as Float32Array, []);
+      const id = this.#draw(row, logits as Float32Array);
       yield* this.#emit(row, id, this.#depth, logits, true);
     }
   }
@@ -346,20 +346,16 @@ class TokenLoop {
   /** `copy` and `recompute`: the token stands as it left. */
   async *#accept(row: Row, { layer, out, logits }: Answer): AsyncGenerator<GeneratedToken, void> {
     const { keyValues, onDeep } = this.settings;
-    const id = this.#draw(row, logits, []);
+    const id = this.#draw(row, logits);
     if (keyValues === "recompute" && onDeep) {
       if (layer < this.#depth)
         row.early.push({ id, layer, probabilities: NONE, observed: out.observed.slice() });
-      else await this.#compare(row, out, onDeep);
+      else await this.#compare(row, out);
     }
     yield* this.#emit(row, id, layer, layer === this.#depth ? logits : undefined, false);
   }
 
-  async #compare(
-    row: Row,
-    out: TokenAdvance,
-    onDeep: (comparison: DeepComparison) => void,
-  ): Promise<void> {
+  async #compare(row: Row, out: TokenAdvance): Promise<void> {
     const early = row.early.splice(0);
     const width = this.runner.shape.hidden;
     const behind = Math.max(0, out.count - 1 - early.length);
@@ -367,10 +363,22 @@ class TokenLoop {
       out.states.subarray((behind + index) * width, (behind + index + 1) * width),
     );
     const deep = await this.#project(this.#depth, states);
+    this.#reportDeep(row, row.generated - early.length, early, deep);
+  }
+
+  /** Tells what full depth says of tokens that left early, the first of them at `position`. */
+  #reportDeep(
+    row: Row,
+    position: number,
+    early: readonly Draft[],
+    deep: readonly Float32Array[],
+  ): void {
+    const { onDeep } = this.settings;
+    if (!onDeep) return;
     early.forEach(({ id, observed }, index) => {
       onDeep({
         row: row.index,
-        position: row.generated - early.length + index,
+        position: position + index,
         observed,
         shallowToken: id,
         deepToken: likeliest(deep[index] as Float32Array),
@@ -395,16 +403,7 @@ class TokenLoop {
     const width = this.runner.shape.hidden;
     const states = early.map((_, index) => out.states.subarray(index * width, (index + 1) * width));
     const deep = await this.#project(this.#depth, states);
-    const deepTokens = deep.map(likeliest);
-    early.forEach(({ id, observed }, index) => {
-      this.settings.onDeep?.({
-        row: row.index,
-        position: row.generated + index,
-        observed,
-        shallowToken: id,
-        deepToken: deepTokens[index] as number,
-      });
-    });
+    this.#reportDeep(row, row.generated, early, deep);
     for (const [index, draft] of early.entries()) {
       const full = deep[index] as Float32Array;
       this.#checkLogits(row, this.#depth, full);
@@ -421,7 +420,7 @@ class TokenLoop {
       yield* this.#emit(row, id, isAccepted ? draft.layer : this.#depth, full, false);
       if (!isAccepted || row.finished !== undefined) return;
     }
-    yield* this.#emit(row, this.#draw(row, logits, []), layer, logits, false);
+    yield* this.#emit(row, this.#draw(row, logits), layer, logits, false);
   }
 
   async *#emit(
@@ -448,10 +447,10 @@ class TokenLoop {
     return nextTokenProbabilities(logits, context, this.settings);
   }
 
-  #draw(row: Row, logits: Float32Array, drafted: readonly number[]): number {
+  #draw(row: Row, logits: Float32Array): number {
     const { temperature = 0, repetitionPenalty = 1 } = this.settings;
     if (temperature === 0 && repetitionPenalty === 1) return likeliest(logits);
-    return draw(this.#probabilities(row, logits, drafted), row.random());
+    return draw(this.#probabilities(row, logits, []), row.random());
   }
 
   /** Logits of single tokens' states, each `[H]`. */
