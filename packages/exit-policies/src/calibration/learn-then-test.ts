@@ -17,6 +17,12 @@ export interface FixedSequenceResult {
   readonly tested: readonly TestedCandidate[];
 }
 
+/** Whether a p-value is small enough for a confidence. */
+export function isSupported(pValue: number, confidence: number): boolean {
+  // 1 - 0.95 is 0.05000000000000004: a p-value of exactly 0.05 passes either way.
+  return pValue <= 1 - confidence + 1e-12;
+}
+
 /**
  * Tests candidates in order until one fails: with probability `confidence` over the rows, the true mean loss of the chosen
  * one is at most the limit that `pValueAt` tests against.
@@ -30,8 +36,7 @@ export function fixedSequenceTest(
   const tested: TestedCandidate[] = [];
   for (let index = 0; index < candidates; index += 1) {
     const { meanLoss, pValue } = pValueAt(index);
-    // 1 - 0.95 is 0.05000000000000004: a p-value of exactly 0.05 passes either way.
-    const hasPassed = pValue <= 1 - confidence + 1e-12;
+    const hasPassed = isSupported(pValue, confidence);
     tested.push({ meanLoss, pValue, hasPassed });
     if (!hasPassed) break;
   }

@@ -3,7 +3,7 @@
  * @see Schuster et al. 2022, section 4
  */
 import { ExitStrategyError } from "../errors.js";
-import { fixedSequenceTest, type TestedCandidate } from "./learn-then-test.js";
+import { isSupported, type TestedCandidate } from "./learn-then-test.js";
 import { hoeffdingPValue } from "./p-values.js";
 
 export interface TextRiskOptions {
@@ -78,9 +78,9 @@ export async function calibrateTextRisk({
       );
     const meanLoss = losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
     const pValue = hoeffdingPValue(meanLoss, losses.length, tolerance);
-    const { tested: one } = fixedSequenceTest(1, confidence, () => ({ meanLoss, pValue }));
-    tested.push({ ...(one[0] as TestedCandidate), threshold, prompts: losses.length });
-    if (!one[0]?.hasPassed) break;
+    const hasPassed = isSupported(pValue, confidence);
+    tested.push({ threshold, prompts: losses.length, meanLoss, pValue, hasPassed });
+    if (!hasPassed) break;
   }
   return { threshold: tested.filter(({ hasPassed }) => hasPassed).at(-1)?.threshold, tested };
 }
