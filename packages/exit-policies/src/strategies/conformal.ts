@@ -9,6 +9,7 @@ import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
 import { defineExitStrategy } from "../define.js";
 import type { HostParams } from "../host-tensor.js";
+import { predictionOf } from "../outcome.js";
 import type { ExitRecord } from "../record.js";
 import type { LayerSite, ModelShape, Signals } from "../strategy.js";
 import { draws } from "./draws.js";
@@ -94,14 +95,8 @@ export function remembered(
 /** The layers below the last whose answers disagree with the last one's, by row. */
 export function disagreements({ shape, logits, ids }: ExitRecord): boolean[][] {
   const { depth, classes, task } = shape;
-  const answerAt = (row: number, index: number): number => {
-    const from = (row * depth + index) * classes;
-    if (task === "regression") return logits[from] as number;
-    let best = 0;
-    for (let k = 1; k < classes; k += 1)
-      if ((logits[from + k] as number) > (logits[from + best] as number)) best = k;
-    return best;
-  };
+  const answerAt = (row: number, index: number): number =>
+    predictionOf(task, logits, (row * depth + index) * classes, classes);
   return ids.map((_, row) => {
     const final = answerAt(row, depth - 1);
     return Array.from({ length: depth - 1 }, (__, index) => {
