@@ -25,7 +25,7 @@ export function checkHead(who: string, head: unknown): asserts head is ExitHead 
   };
   if (typeof head !== "object" || head === null || isPromise(head))
     refuse(`an exit head must be an object, got ${show(head)}. Use defineExitHead({ … }).`);
-  const { name, carries, params, shared, apply } = head as Record<string, unknown>;
+  const { name, carries, readsFirstToken, params, shared, apply } = head as Record<string, unknown>;
   if (typeof name !== "string" || !/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/.test(name))
     refuse(`the head's name must be kebab-case such as "my-head", got ${show(name)}.`);
   for (const [hook, value] of Object.entries({ params, apply }))
@@ -33,6 +33,7 @@ export function checkHead(who: string, head: unknown): asserts head is ExitHead 
       refuse(`${hook} must be a function, got ${show(value)}. Every head has one.`);
   if (shared !== undefined && typeof shared !== "function")
     refuse(`shared must be a function or left out, got ${show(shared)}.`);
-  if (carries !== undefined && typeof carries !== "boolean")
-    refuse(`carries must be true, false or left out, got ${show(carries)}.`);
+  for (const [flag, value] of Object.entries({ carries, readsFirstToken }))
+    if (value !== undefined && typeof value !== "boolean")
+      refuse(`${flag} must be true, false or left out, got ${show(value)}.`);
 }

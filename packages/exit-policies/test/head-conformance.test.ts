@@ -105,6 +105,12 @@ const defects: readonly (readonly [string, Partial<ExitHead>, string, string])[]
     'the parameter "idle"',
   ],
   [
+    "reads other tokens than it says",
+    { readsFirstToken: true },
+    "head: a head that says readsFirstToken reads no other",
+    "first token only",
+  ],
+  [
     "is random",
     {
       params: ({ hidden, classes }) => ({
@@ -152,6 +158,7 @@ describe("defineExitHead", () => {
     [{ params: undefined }, "params must be a function"],
     [{ shared: 1 }, "shared must be a function"],
     [{ carries: "yes" }, "carries must be true"],
+    [{ readsFirstToken: 1 }, "readsFirstToken must be true"],
   ])("refuses %j", (overrides, message) => {
     expect(() => defineExitHead({ ...sound, ...overrides } as never)).toThrow(message);
   });

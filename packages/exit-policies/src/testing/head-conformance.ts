@@ -166,6 +166,22 @@ const checks: readonly HeadCheck[] = [
     },
   },
   {
+    name: "a head that says readsFirstToken reads no other",
+    run(head, shape) {
+      if (head.readsFirstToken !== true) return;
+      const whole = rowsOf(shape, range(ROWS));
+      const [all, first] = [whole, { ...whole, length: 1 }].map((rows) =>
+        logitsOf(head, shape, rows).flat(2),
+      );
+      ensure(
+        sameNumbers(all ?? [], first ?? [], CLOSE),
+        "with readsFirstToken the logits must depend on the first token only, or training on recorded states goes wrong",
+        `other logits for the first token alone than among ${LENGTH}`,
+        "heads",
+      );
+    },
+  },
+  {
     name: "the logits depend on the parameters and on the states",
     run: (head, shape) =>
       pass(head, shape, rowsOf(shape, range(ROWS)), (_, { params, hidden }) => {
