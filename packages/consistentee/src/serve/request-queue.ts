@@ -122,7 +122,8 @@ export class RequestQueue<TJob extends Queued> {
     this.#running = true;
     const alone = this.#alone.shift();
     if (alone) await alone();
-    else await this.#run(this.#take());
+    // All may have been taken out of the line meanwhile.
+    else if (this.#waiting.length > 0) await this.#run(this.#take());
     this.#running = false;
     this.#schedule();
     this.#settle();
