@@ -1,6 +1,6 @@
 /** @file What a service holds: a model with its exits and a strategy, from a folder to answers. */
 import type { ExitEncoder } from "@cee/backbone";
-import { checkHost, type ExitStrategy, predictionOf, type RowAnswer } from "@cee/exit-policies";
+import { checkHost, type ExitStrategy, type RowAnswer } from "@cee/exit-policies";
 import { chunks } from "./chunks.js";
 import { ConsistentEEError } from "./errors.js";
 import {
@@ -346,16 +346,15 @@ export class EarlyExitModel {
 
   #run(batch: readonly Ticket<Prediction>[]): Promise<void> {
     const { encoder, strategy, operatingPoint } = this.#parts;
-    const { classes, task } = encoder.shape;
+    const isNumber = encoder.shape.task === "regression";
     const monitor = this.#monitor;
     // Within a batch all rows are treated alike, whatever trips meanwhile.
     const atFullDepth = monitor.isAtFullDepth;
-    const predicted = ({ logits }: RowAnswer) => predictionOf(task, logits, 0, classes);
     return runBatch(batch, {
       runner: this.#opened.runner,
       strategy,
       padId: this.#settings.tokenizer.padId,
-      isAtFullDepth: () => atFullDepth,
+      atFullDepth,
       toAnswer: ({ arrived, row }, answer) =>
         toPrediction(encoder, answer, {
           milliseconds: performance.now() - arrived,
@@ -370,7 +369,7 @@ export class EarlyExitModel {
           monitor.countExit((ticket.left ?? answer).layer);
       },
       onCompared: (_, early, full) =>
-        monitor.countAudit(early.layer, predicted(early), predicted(full), task === "regression"),
+        monitor.countAudit(early.layer, early.prediction, full.prediction, isNumber),
     });
   }
 

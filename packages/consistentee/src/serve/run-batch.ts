@@ -8,7 +8,7 @@ export interface BatchContext<TAnswer> {
   readonly strategy: ExitStrategy;
   readonly padId: number;
   /** Answers wait for full depth. */
-  isAtFullDepth(): boolean;
+  readonly atFullDepth: boolean;
   /** Makes a request's answer; what it throws is that request's alone. */
   toAnswer(ticket: Ticket<TAnswer>, answer: RowAnswer): TAnswer;
   /** Told when a request was answered or failed. */
@@ -25,7 +25,7 @@ export async function runBatch<TAnswer>(
   tickets: readonly Ticket<TAnswer>[],
   context: BatchContext<TAnswer>,
 ): Promise<void> {
-  const { runner, strategy, padId } = context;
+  const { runner, strategy, padId, atFullDepth } = context;
   const { depth } = runner.shape;
   const started = performance.now();
   for (const ticket of tickets) {
@@ -35,7 +35,6 @@ export async function runBatch<TAnswer>(
     ticket.left = undefined;
   }
   const at = (row: number) => tickets[row] as Ticket<TAnswer>;
-  const isWhole = (ticket: Ticket<TAnswer>) => (ticket.maxLayer ?? depth) >= depth;
   try {
     await classify(
       runner,
@@ -51,14 +50,14 @@ export async function runBatch<TAnswer>(
           onVerdict(row, answer) {
             const ticket = at(row);
             ticket.left = answer;
-            if (context.isAtFullDepth()) return "hold";
-            return ticket.isAudited && isWhole(ticket) ? "compare" : "leave";
+            if (atFullDepth) return "hold";
+            return ticket.isAudited ? "compare" : "leave";
           },
           onExit(row, answer) {
             const ticket = at(row);
             settle(ticket, answer, context);
             // Full depth is known at no cost; what was held back, or nothing, is compared with it.
-            if (answer.layer === depth && (ticket.isAudited || context.isAtFullDepth()))
+            if (answer.layer === depth && (ticket.isAudited || atFullDepth))
               context.onCompared(ticket, ticket.left ?? answer, answer);
           },
           onFullDepth(row, answer) {

@@ -21,7 +21,7 @@ export class Ticket<TAnswer> implements Queued {
     /** Depth budget; `undefined` for the whole model. */
     readonly maxLayer: number | undefined,
     readonly arrived: number,
-    /** Whether full depth is to be asked as well. */
+    /** Whether full depth is to be asked as well; never with a depth budget below it. */
     readonly isAudited: boolean,
   ) {
     this.length = row.ids.length;
