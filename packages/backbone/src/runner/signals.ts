@@ -82,21 +82,35 @@ export function signalsOfStates(
   const [B] = hidden.shape;
   const stateAt = (layer: number): tf.Tensor3D =>
     memo(`hidden.${layer}`, () => tf.gather(hidden, tf.tensor1d([layer - 1], "int32"), 1)); // [B, 1, H]
+  const mask = () => memo("mask", () => tf.ones([B, 1]) as tf.Tensor2D);
+  return signalsOfHeads(model, params, stateAt, mask);
+}
+
+/** Signals of every exit from the blocks' outputs, first layer first; each head runs once, when first read. */
+function signalsOfHeads(
+  model: ModelPlan,
+  params: TensorParams,
+  hidden: (layer: number) => tf.Tensor3D,
+  mask: () => tf.Tensor2D,
+  dropout?: (layer: number) => <T extends tf.Tensor>(x: T) => T,
+): readonly Signals[] {
+  const memo = memoise();
   const output = (layer: number): ExitHeadOutput =>
     memo(`head.${layer}`, () =>
       applyHead(
         model,
         params,
-        stateAt(layer),
-        memo("mask", () => tf.ones([B, 1]) as tf.Tensor2D),
+        hidden(layer),
+        mask(),
         layer,
         layer > 1 && model.head.carries ? output(layer - 1).carry : undefined,
+        dropout?.(layer),
       ),
     );
   return Array.from({ length: model.shape.depth }, (_, index) =>
     signalsOf(
       () => output(index + 1),
-      () => stateAt(index + 1),
+      () => hidden(index + 1),
       memoise(),
     ),
   );
@@ -164,23 +178,5 @@ export function exitSignals(
         ? embed(params, batch, context)
         : block(params, layer, hidden(layer - 1), bias(), context),
     );
-  const output = (layer: number): ExitHeadOutput =>
-    memo(`head.${layer}`, () =>
-      applyHead(
-        model,
-        params,
-        hidden(layer),
-        batch.mask,
-        layer,
-        layer > 1 && model.head.carries ? output(layer - 1).carry : undefined,
-        headDropout?.(layer),
-      ),
-    );
-  return Array.from({ length: model.shape.depth }, (_, index) =>
-    signalsOf(
-      () => output(index + 1),
-      () => hidden(index + 1),
-      memoise(),
-    ),
-  );
+  return signalsOfHeads(model, params, hidden, () => batch.mask, headDropout);
 }
