@@ -3,20 +3,15 @@
  *
  * Shapes: B = rows, S = new tokens, P = cached tokens, G = key and value heads, D = head size, H = hidden size.
  */
-import type {
-  CompiledFunction,
-  Engine,
-  HostParams,
-  HostTensor,
-  HostTree,
-  SpecTree,
-} from "@cee/engine";
+import type { CompiledFunction, Engine, HostTensor, HostTree, SpecTree } from "@cee/engine";
 import type { Observer, TokenRunner } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
+import { compileClearly } from "../runner/compile.js";
+import { withStrategy } from "../runner/layer.js";
 import { cacheBytes } from "./cache.js";
 import type { CausalDecoder } from "./decoder.js";
 import { DecoderPass, type Programs } from "./pass.js";
-import { compileFill, compileGroup, compileProjection, compiler, groupsOf } from "./programs.js";
+import { compileFill, compileGroup, compileProjection, groupsOf } from "./programs.js";
 
 export interface OpenDecoderOptions {
   /** What is observed at every exit but the last. @default nothing */
@@ -51,9 +46,9 @@ export async function openDecoder(
   const { config, shape, trainedHeads } = decoder;
   const stops = resolveExits(exits, observer, config.depth);
   const params = withStrategy(decoder.params, observer);
-  const compile = compiler(engine);
   const programs: CompiledFunction[] = [];
-  const keep = (program: CompiledFunction): CompiledFunction => {
+  const compile = (...args: Parameters<Engine["compile"]>): CompiledFunction => {
+    const program = compileClearly(engine, ...args);
     programs.push(program);
     return program;
   };
@@ -66,7 +61,7 @@ export async function openDecoder(
   ): CompiledFunction => {
     const known = made.get(key);
     if (known) return known;
-    const program = keep(make());
+    const program = make();
     made.set(key, program);
     return program;
   };
@@ -80,7 +75,7 @@ export async function openDecoder(
     for (const [index, group] of groups.entries()) {
       const observes = group.to < config.depth ? observer : undefined;
       const specs = observes && carry !== undefined ? carrySpecs(carry) : undefined;
-      const program = keep(compileGroup(compile, decoder, params, group, observes, specs));
+      const program = compileGroup(compile, decoder, params, group, observes, specs);
       compiled.push(program);
       if (!observes) continue;
       // One short run shows what the observer hands on, and keeps the first request as fast as the others.
@@ -159,14 +154,6 @@ function resolveExits(
     );
   }
   return [...new Set([...asked, depth])].sort((a, b) => a - b);
-}
-
-function withStrategy(params: HostParams, observer: Observer | undefined): HostParams {
-  const own = Object.entries(observer?.params ?? {}).map(
-    ([name, tensor]) => [`strategy.${name}`, tensor] as const,
-  );
-  const model = Object.entries(params).filter(([path]) => !path.startsWith("strategy."));
-  return Object.fromEntries([...model, ...own]);
 }
 
 /** The inputs of one row of one token without a past. */

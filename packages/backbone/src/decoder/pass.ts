@@ -9,7 +9,7 @@ import type { TokenAdvance, TokenPass } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import type { LlamaConfig } from "../llama-config.js";
 import { type CacheTensors, KeyValueCache } from "./cache.js";
-import type { Group } from "./programs.js";
+import { blocksOf, type Group } from "./programs.js";
 
 export interface Programs {
   readonly groups: readonly Group[];
@@ -273,10 +273,6 @@ interface Moving {
   /** Place of the first token that moves. */
   readonly first: number;
   readonly count: number;
-}
-
-function blocksOf({ from, to }: Group): number[] {
-  return Array.from({ length: to - from }, (_, index) => from + index + 1);
 }
 
 function lastTokens(batch: readonly Moving[], S: number): HostTensor {

@@ -16,7 +16,8 @@ import {
   llamaStep,
 } from "../llama.js";
 import { linear } from "../ops.js";
-import { compileClearly } from "../runner/compile.js";
+import { pickParams } from "../runner/layer.js";
+import { observeAt } from "../runner/observation.js";
 import { memoise, strategyParams } from "../runner/signals.js";
 import { type CausalDecoder, projectionPath } from "./decoder.js";
 
@@ -31,14 +32,12 @@ export function groupsOf(exits: readonly number[]): readonly Group[] {
   return exits.map((to, index) => ({ from: exits[index - 1] ?? 0, to }));
 }
 
-type Compile = (
-  fn: Parameters<Engine["compile"]>[0],
-  options: Parameters<Engine["compile"]>[1],
-) => CompiledFunction;
-
-export function compiler(engine: Pick<Engine, "compile">): Compile {
-  return (fn, options) => compileClearly(engine, fn, options);
+/** The layers of a group's blocks. */
+export function blocksOf({ from, to }: Group): number[] {
+  return Array.from({ length: to - from }, (_, index) => from + index + 1);
 }
+
+type Compile = Engine["compile"];
 
 const TOKENS = ["batch", "length"] as const;
 
@@ -66,14 +65,14 @@ export function compileGroup(
   observer: Observer | undefined,
   carry: SpecTree | undefined,
 ): CompiledFunction {
-  const { config, heads, shape } = decoder;
+  const { config, heads } = decoder;
   const { kvHeads, headSize, hidden: H } = config;
   const isFirst = from === 0;
   const cache = { dtype: "float32", shape: ["batch", kvHeads, "past", headSize] } as const;
-  const prefixes = layersBetween({ from, to }).map((layer) => `${llamaBlockPath(layer)}.`);
+  const prefixes = blocksOf({ from, to }).map((layer) => `${llamaBlockPath(layer)}.`);
   const readsLogits =
     observer?.needs.some((name) => name === "logits" || name === "probs") ?? false;
-  const constants = pick(
+  const constants = pickParams(
     params,
     (path) =>
       prefixes.some((prefix) => path.startsWith(prefix)) ||
@@ -88,7 +87,7 @@ export function compileGroup(
       const frame = llamaFrame({ positions: tensors.positions, mask: tensors.newMask }, config);
       let hidden = isFirst ? llamaEmbed(weights, tensors.ids) : tensors.hidden;
       const added: { keys: tf.Tensor; values: tf.Tensor }[] = [];
-      for (const [index, layer] of layersBetween({ from, to }).entries()) {
+      for (const [index, layer] of blocksOf({ from, to }).entries()) {
         const past = {
           ...(tensors.caches[index] as Tensors["caches"][number]),
           mask: tensors.pastMask,
@@ -99,21 +98,15 @@ export function compileGroup(
       }
       if (!observer) return { hidden, added };
       const signals = signalsOf(decoder, weights, to, lastOf(hidden, tensors.last));
-      const observation = observer.observe(signals, {
-        site: { layer: to, depth: shape.depth, task: shape.task },
-        params: strategyParams(weights),
-        carry: tensors.carry,
-      });
-      const plain = observation instanceof tf.Tensor ? { values: observation } : observation;
-      const values = plain.values.rank === 1 ? tf.expandDims(plain.values, 1) : plain.values;
-      const logits = "logits" in plain ? plain.logits : readsLogits ? signals.logits : undefined;
-      const next = "carry" in plain ? plain.carry : undefined;
+      const own = strategyParams(weights);
+      const observed = observeAt(observer, decoder, to, signals, own, tensors.carry);
+      const logits = observed.logits ?? (readsLogits ? signals.logits : undefined);
       return {
         hidden,
         added,
-        values,
+        values: observed.values,
         ...(logits === undefined ? {} : { logits }),
-        ...(next === undefined ? {} : { carry: next }),
+        ...(observed.carry === undefined ? {} : { carry: observed.carry }),
       };
     },
     {
@@ -125,7 +118,7 @@ export function compileGroup(
         positions: { dtype: "int32", shape: TOKENS },
         newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
         pastMask: { dtype: "float32", shape: [...TOKENS, "past"] },
-        caches: layersBetween({ from, to }).map(() => ({ keys: cache, values: cache })),
+        caches: blocksOf({ from, to }).map(() => ({ keys: cache, values: cache })),
         ...(observer ? { last: { dtype: "float32", shape: TOKENS } } : {}),
         ...(carry === undefined ? {} : { carry }),
       },
@@ -142,14 +135,14 @@ export function compileFill(
   group: Group,
 ): CompiledFunction {
   const names = ["input_layernorm", "self_attn.k_proj", "self_attn.v_proj"];
-  const paths = layersBetween(group).flatMap((layer) =>
+  const paths = blocksOf(group).flatMap((layer) =>
     names.map((name) => `${llamaBlockPath(layer)}.${name}.weight`),
   );
   return compile(
     ({ params: weights, hidden, positions, newMask }: Tensors) => {
       const frame = llamaFrame({ positions, mask: newMask }, config);
       return {
-        added: layersBetween(group).map((layer) => ({
+        added: blocksOf(group).map((layer) => ({
           ...llamaSkipped(weights, layer, hidden, frame, config),
         })),
       };
@@ -161,7 +154,7 @@ export function compileFill(
         positions: { dtype: "int32", shape: TOKENS },
         newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
       },
-      constants: { params: pick(params, (path) => paths.includes(path)) },
+      constants: { params: pickParams(params, (path) => paths.includes(path)) },
     },
   );
 }
@@ -182,7 +175,7 @@ export function compileProjection(
     {
       name: `logits ${layer}`,
       inputs: { states: { dtype: "float32", shape: ["batch", config.hidden] } },
-      constants: { params: pick(params, (path) => paths.includes(path)) },
+      constants: { params: pickParams(params, (path) => paths.includes(path)) },
     },
   );
 }
@@ -228,12 +221,4 @@ function project(
 function lastOf(hidden: tf.Tensor3D, last: tf.Tensor2D): tf.Tensor2D {
   const [B, S, H] = hidden.shape;
   return tf.reshape(tf.matMul(tf.reshape(last, [B, 1, S]) as tf.Tensor3D, hidden), [B, H]);
-}
-
-function layersBetween({ from, to }: Group): number[] {
-  return Array.from({ length: to - from }, (_, index) => from + index + 1);
-}
-
-function pick(params: HostParams, wanted: (path: string) => boolean): HostParams {
-  return Object.fromEntries(Object.entries(params).filter(([path]) => wanted(path)));
 }

@@ -15,6 +15,7 @@ import * as tf from "@tensorflow/tfjs";
 import { embed } from "../bert.js";
 import { BackboneError } from "../errors.js";
 import { batchSpecs } from "../runner/batch.js";
+import { clearly } from "../runner/compile.js";
 import {
   belongsTo,
   isEmbedding,
@@ -73,18 +74,21 @@ export function traceExits(
   const layers: OnnxPart[] = [];
   let handedOn: Readonly<Record<string, SpecTree>> = {};
   for (let layer = 1; layer <= shape.depth; layer += 1) {
-    const part = traceClearly(
-      (tensors) => exitStep(model, strategy, observer, layer, tensors) as unknown as TensorTree,
-      {
-        name: `layer${layer}`,
-        inputs: {
-          hidden: { dtype: "float32", shape: [B, "length", config.hidden] },
-          mask: { dtype: "float32", shape: [B, "length"] },
-          knob: { dtype: "float32", shape: [] },
-          ...handedOn,
+    const inputs = {
+      hidden: { dtype: "float32", shape: [B, "length", config.hidden] },
+      mask: { dtype: "float32", shape: [B, "length"] },
+      knob: { dtype: "float32", shape: [] },
+      ...handedOn,
+    } as const;
+    const part = clearly(() =>
+      traceOnnx(
+        (tensors) => exitStep(model, strategy, observer, layer, tensors) as unknown as TensorTree,
+        {
+          name: `layer${layer}`,
+          inputs,
+          constants: { params: pickParams(all, belongsTo(layer)) },
         },
-        constants: { params: pickParams(all, belongsTo(layer)) },
-      },
+      ),
     );
     layers.push(part);
     const outputs = part.outputSpecs as Readonly<Record<string, SpecTree>>;
@@ -199,16 +203,4 @@ function predict({ shape }: ModelPlan, logits: tf.Tensor2D): tf.Tensor1D {
   const best = tf.argMax<tf.Tensor1D>(logits, 1);
   const none = tf.sub<tf.Tensor1D>(tf.zerosLike(best), tf.scalar(1, "int32"));
   return tf.where(isNumber, best, none) as tf.Tensor1D;
-}
-
-/** Errors of this project's packages say by name what is wrong; the engine reports them as the cause of its own. */
-function traceClearly(...args: Parameters<typeof traceOnnx>): OnnxPart {
-  try {
-    return traceOnnx(...args);
-  } catch (error) {
-    const cause = error instanceof Error ? error.cause : undefined;
-    const isClear =
-      cause instanceof Error && ["BackboneError", "ExitStrategyError"].includes(cause.name);
-    throw isClear ? cause : error;
-  }
 }

@@ -8,8 +8,13 @@ export function compileClearly(
   engine: Pick<Engine, "compile">,
   ...[fn, options]: Parameters<Engine["compile"]>
 ): CompiledFunction {
+  return clearly(() => engine.compile(fn, options));
+}
+
+/** Runs what traces such a function. */
+export function clearly<T>(trace: () => T): T {
   try {
-    return engine.compile(fn, options);
+    return trace();
   } catch (error) {
     const cause = error instanceof Error ? error.cause : undefined;
     throw cause instanceof Error && CLEAR.includes(cause.name) ? cause : error;

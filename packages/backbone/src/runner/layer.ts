@@ -55,8 +55,11 @@ export function layerStep(
 }
 
 /** The model's parameters with the strategy's own under `strategy.`. */
-export function withStrategy(params: HostParams, observer: Observer): HostParams {
-  const own = Object.entries(observer.params).map(([name, tensor]) => [`strategy.${name}`, tensor]);
+export function withStrategy(params: HostParams, observer: Observer | undefined): HostParams {
+  const own = Object.entries(observer?.params ?? {}).map(([name, tensor]) => [
+    `strategy.${name}`,
+    tensor,
+  ]);
   return {
     ...pickParams(params, (path) => !path.startsWith("strategy.")),
     ...Object.fromEntries(own),

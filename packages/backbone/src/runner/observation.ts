@@ -13,7 +13,7 @@ export interface PlainObservation {
 /** Calls the observer at one layer. */
 export function observeAt(
   observer: Observer,
-  model: ModelPlan,
+  model: Pick<ModelPlan, "shape">,
   layer: number,
   signals: Signals,
   params: Readonly<Record<string, tf.Tensor>>,
