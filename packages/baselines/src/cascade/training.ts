@@ -14,6 +14,7 @@ import type {
   TrainingStep,
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
+import { answerAt } from "../controls/oracle.js";
 import { truncatedPaths, truncatedPlan } from "../controls/truncated.js";
 import { logitsAt, lossAt } from "../losses.js";
 import type { CascadeOptions } from "./options.js";
@@ -37,14 +38,11 @@ export function difficultyOf(answers: readonly ExitRecord[], depth: number): Dif
       "cascade",
       `difficulty needs one record per seed of the same rows, got ${answers.map(({ ids }) => ids.length).join(", ") || "none"}.`,
     );
-  const { classes } = first.shape;
   return new Map(
     first.ids.map((id, row) => {
-      const wrong = answers.filter(({ logits, labels, shape }) => {
-        const at = (row * shape.depth + depth - 1) * classes;
-        const own = logits.subarray(at, at + classes);
-        return own.indexOf(Math.max(...own)) !== labels[row];
-      }).length;
+      const wrong = answers.filter(
+        (record) => answerAt(record, row, depth) !== record.labels[row],
+      ).length;
       return [id, 2 * wrong >= answers.length ? 1 : 0] as const;
     }),
   );
