@@ -21,8 +21,19 @@ import { layers, weightedLoss } from "./losses.js";
 import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
 
-const fresh = (seed: number, name: string, inputs: number, outputs: number) => ({
-  [`${name}.weight`]: initNormal([outputs, inputs], 0.02, createRng(seed).fork(`heads.${name}`)),
+/** Every layer draws from streams of its own. */
+const fresh = (
+  seed: number,
+  owner: number | "shared",
+  name: string,
+  inputs: number,
+  outputs: number,
+) => ({
+  [`${name}.weight`]: initNormal(
+    [outputs, inputs],
+    0.02,
+    createRng(seed).fork(`heads.${owner}.${name}`),
+  ),
   [`${name}.bias`]: initConstant([outputs], 0),
 });
 
@@ -32,18 +43,18 @@ const head: BackboneHead = {
   carries: true,
   readsFirstToken: true,
   params: ({ hidden, classes, depth }, layer, seed) => ({
-    ...fresh(seed, "pooler", hidden, hidden),
+    ...fresh(seed, layer, "pooler", hidden, hidden),
     // The last layer has no future to weigh.
-    ...(layer < depth ? fresh(seed, "gate", classes, classes) : {}),
+    ...(layer < depth ? fresh(seed, layer, "gate", classes, classes) : {}),
   }),
   inherit: copyPooler,
   shared: ({ hidden, classes, depth }, seed) =>
     Object.assign(
       {},
       ...layers(1, depth).map((layer) => ({
-        ...fresh(seed, `answer.${layer}`, hidden, classes),
-        ...(layer < depth ? fresh(seed, `gate.${layer}`, hidden, classes) : {}),
-        ...(layer > 1 ? fresh(seed, `imagine.${layer}`, hidden, hidden) : {}),
+        ...fresh(seed, "shared", `answer.${layer}`, hidden, classes),
+        ...(layer < depth ? fresh(seed, "shared", `gate.${layer}`, hidden, classes) : {}),
+        ...(layer > 1 ? fresh(seed, "shared", `imagine.${layer}`, hidden, hidden) : {}),
       })),
     ),
   apply(params, { hidden, dropout, layer, shape }, carry) {

@@ -206,6 +206,16 @@ describe("losses", () => {
       expect(lossOf(distil, "distil", stepOf(logits, [label]))).toBeCloseTo(expected, 5);
   });
 
+  it("start every layer from weights of its own", () => {
+    const shape = { task: "classification", depth: 4, hidden: 4, classes: 3 } as const;
+    for (const { head } of [fastBert, pastFuture, cat, zeroTimeWaste]) {
+      const [first, second] = [2, 3].map((layer) => head.params(shape, layer, 1));
+      const weights = Object.keys(first ?? {}).filter((name) => name.endsWith(".weight"));
+      expect(weights.length).toBeGreaterThan(0);
+      for (const name of weights) expect(first?.[name]?.data).not.toEqual(second?.[name]?.data);
+    }
+  });
+
   it("follow the published schedules", () => {
     expect(phasesOf(fastBert.strategy())).toMatchObject([
       { name: "final", epochs: 3, batchSize: 32, learningRate: 2e-5, warmup: 0.1 },
