@@ -1,6 +1,6 @@
 /** @file A method of one or several encoders as a folder: each encoder in its own, `method.json`, and own parameters. */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import {
   BackboneError,
@@ -47,6 +47,8 @@ export async function saveMethod(
   method: string,
   { encoders, options, params }: MethodParts,
 ): Promise<void> {
+  // Of an earlier save: with it, half of this one would pass for a whole.
+  await rm(join(folder, DESCRIPTION), { force: true });
   for (const [name, encoder] of Object.entries(encoders))
     await saveExitEncoder(encoder, join(folder, name));
   const path = join(folder, TENSORS);

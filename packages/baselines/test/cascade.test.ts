@@ -184,6 +184,18 @@ describe("the model", () => {
       await expect(loadCascade(folder)).rejects.toThrow(/holds the method "hashee"/);
       await writeFile(path, text.replace('"margin": 0.5', '"margin": -1'));
       await expect(loadCascade(folder)).rejects.toThrow(/options that a cascade does not have/);
+      // A save that stops half-way must not pass for the one before it.
+      await writeFile(path, text);
+      await rm(join(folder, "large"), { recursive: true });
+      await writeFile(join(folder, "large"), "in the way");
+      const again = saveCascade(folder, {
+        small: { ...small, trainedHeads: [2] },
+        large: { ...large, trainedHeads: [3] },
+        options,
+      });
+      await expect(again).rejects.toThrow();
+      await expect(loadCascade(folder)).rejects.toMatchObject({ code: "MISSING_FILE" });
+      await expect(loadCascade(folder)).rejects.toThrow(/method\.json/);
     } finally {
       await rm(folder, { recursive: true });
     }

@@ -107,6 +107,19 @@ describe("drift", () => {
     expect(made.health.drift).toMatchObject({ rows: 100, hasTripped: false });
   });
 
+  it("does not announce early exits when the new operating point is full depth", () => {
+    const { made, falls } = monitor({ drift: { window: 100 } });
+    exits(made, [0, 0, 0, 150]);
+    made.restart({
+      layers: LAYERS,
+      reference: REFERENCE,
+      minAgreement: undefined,
+      fullDepthBecause: "too few rows",
+    });
+    expect(made.health).toMatchObject({ state: "full-depth", reason: "too few rows" });
+    expect(falls.map(({ state }) => state)).toEqual(["full-depth"]);
+  });
+
   it("recovers by itself only when a whole window is at most half as far", () => {
     const { made, falls } = monitor({
       drift: { window: 100, maxPsi: 0.2 },
@@ -200,6 +213,13 @@ describe("the audit", () => {
     expect(drawn(2)).not.toEqual(first);
     const share = first.filter(Boolean).length / 5000;
     expect(Math.abs(share - 0.1)).toBeLessThan(3 * Math.sqrt(0.09 / 5000));
+  });
+
+  it("counts an answer that full depth had to refuse as no agreement", () => {
+    const { made, audits: reports } = monitor({ audit: { share: 1, window: 2 } });
+    made.countAudit(4, -1, -1, false);
+    made.countAudit(4, Number.NaN, Number.NaN, true);
+    expect(reports[0]).toMatchObject({ agreement: 0 });
   });
 
   it("counts numbers as the same within a tolerance", () => {

@@ -104,9 +104,7 @@ async function run(
   const logits = new Float32Array(rows * classes);
   const predictions = new Float32Array(rows);
   const states: (RowState | undefined)[] = Array.from({ length: rows });
-  const budgets = Array.from({ length: rows }, (_, row) =>
-    Math.min(hooks.maxLayer?.(row) ?? last, last),
-  );
+  const budgets = Array.from({ length: rows }, (_, row) => budgetOf(row, hooks, last));
   // Rows that later layers run on: unanswered ones, and those that run on for comparison.
   const running = new Set(pass.liveRows);
   const held = new Set<number>();
@@ -166,6 +164,17 @@ async function run(
     }
   }
   return { rows, exitLayers, logits, predictions, nonFinite, rowLayers };
+}
+
+/** @throws ExitStrategyError `INVALID_OPTIONS`: a row with a budget that is no layer would never be answered */
+function budgetOf(row: number, { maxLayer }: RowHooks, last: number): number {
+  const budget = maxLayer?.(row) ?? last;
+  if (Number.isInteger(budget) && budget >= 1) return Math.min(budget, last);
+  throw new ExitStrategyError(
+    "INVALID_OPTIONS",
+    "classify",
+    `rows.maxLayer must give a whole number from 1 or nothing, got ${budget} for row ${row}. Give nothing for rows without a budget.`,
+  );
 }
 
 function checkOutput(

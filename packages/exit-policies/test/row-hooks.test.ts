@@ -26,6 +26,14 @@ describe("rows of a batch", () => {
     );
   });
 
+  it.each([0, 1.5, Number.NaN])("refuse a budget that is no layer: %s", async (budget) => {
+    const call = run({ maxLayer: (row) => (row === 3 ? budget : undefined) });
+    await expect(call).rejects.toMatchObject({
+      code: "INVALID_OPTIONS",
+      message: expect.stringContaining(`got ${budget} for row 3`),
+    });
+  });
+
   it("are told their answer before the others are done", async () => {
     const plain = await run();
     const told: [number, RowAnswer][] = [];

@@ -110,7 +110,7 @@ function intervalsTable(rows: readonly ResultRow[], names: Names): Table {
           text(intervals.meanExitLayer ? range(intervals.meanExitLayer, layers) : "–"),
           text(savedLayers === null ? "–" : formatSaved(savedLayers)),
           text(savedRuntime === null ? "–" : formatSaved(savedRuntime)),
-          text(earlyExits?.majorityOnly ? `only ${earlyExits.answer}` : "", true),
+          earlyExits?.majorityOnly ? text(`only ${earlyExits.answer}`, true) : text(""),
         ],
       };
     }),

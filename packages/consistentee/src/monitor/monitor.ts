@@ -139,7 +139,8 @@ export class Monitor {
     if (this.#reason === undefined) return false;
     this.#reason = undefined;
     this.#forget();
-    this.announce("onFallback", { state: "early-exit", reason });
+    // The next operating point may be full depth itself.
+    if (!this.isAtFullDepth) this.announce("onFallback", { state: "early-exit", reason });
     return true;
   }
 
@@ -168,7 +169,8 @@ export class Monitor {
   countAudit(exitLayer: number, early: number, full: number, isNumber: boolean): void {
     if (!this.#audit) return;
     const { window, confidence, tolerance } = this.#audit;
-    const agrees = isNumber ? Math.abs(early - full) <= tolerance : early === full;
+    // -1 is no class but a refused answer, which agrees with nothing; NaN does so by itself.
+    const agrees = isNumber ? Math.abs(early - full) <= tolerance : early === full && full >= 0;
     this.announce("onAudit", { agrees, exitLayer, early, full });
     this.#agreements.push(agrees);
     const rows = this.#agreements.length;
