@@ -41,6 +41,8 @@ export interface ResultRow {
   readonly speedup: number | null;
   /** 1 - time / full-depth time; null on curve rows. */
   readonly savedRuntime: number | null;
+  /** The least and the most that single rounds of the measurement saved. */
+  readonly savedRuntimeRange?: readonly [least: number, most: number];
   /** Rows that left at layer 1, …, at layer L. */
   readonly exitHistogram: readonly number[] | null;
   /** Mean operations per row as a share of full depth's, by the method's cost model; where a method has no exit layer. */
@@ -357,6 +359,9 @@ export async function writeResults(file: string, results: Results): Promise<void
   const rows = sortRows(results.rows).map((row) => ({
     ...row,
     savedRuntime: roundTime(row.savedRuntime),
+    ...(row.savedRuntimeRange
+      ? { savedRuntimeRange: row.savedRuntimeRange.map(roundTime) as [number, number] }
+      : {}),
   }));
   const checked = validateResults({ ...results, rows }, file);
   await writeFileWhole(file, `${formatJson(checked)}\n`);
@@ -504,6 +509,7 @@ const rowFields: readonly Field[] = [
   ["savedLayers", orNull(isNumber), "null or a number"],
   ["speedup", orNull(isNumber), "null or a number"],
   ["savedRuntime", orNull(isNumber), "null or a number"],
+  ["savedRuntimeRange", orMissing(isPair), "two numbers"],
   ["exitHistogram", orNull(isCounts), "null or a list of counts"],
   ["cost", orMissing((value) => isNumber(value) && (value as number) >= 0), "a number from 0"],
   ["n", isCount, "a whole number"],

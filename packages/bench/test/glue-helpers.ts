@@ -110,7 +110,8 @@ export function benchChild(
 /** `results.json` without measured times. */
 export async function timeless(out: string): Promise<unknown> {
   const results = JSON.parse(await readFile(path.join(out, "results.json"), "utf8")) as Results;
-  return { ...results, rows: results.rows.map(({ savedRuntime: _, ...row }) => row) };
+  const rows = results.rows.map(({ savedRuntime: _, savedRuntimeRange: __, ...row }) => row);
+  return { ...results, rows };
 }
 
 /** Rows of a sentence task in GLUE's layout; the label is in the words. */

@@ -101,6 +101,16 @@ describe("the shape of Table 3", () => {
   const cells = (built: Table) =>
     built.rows.map((line) => line.cells.map(({ text, bold }) => (bold ? `*${text}` : text)));
 
+  it("says that times say little where rounds disagree, and only there", () => {
+    const noted = (savedRuntimeRange: readonly [number, number]) =>
+      tableThree([
+        row("rte", "entropy", "full", 0.9, 10),
+        row("rte", "entropy", "one-percent", 0.89, 6, { savedRuntimeRange }),
+      ]).notes?.some((note) => note.includes("rounds of the same measurement differ"));
+    expect(noted([0.16, 0.24])).toBe(false);
+    expect(noted([-20.5, -2.1])).toBe(true);
+  });
+
   it("has methods as rows, a score and what was saved per task, and plain means", () => {
     const built = tableThree(rows, { runtime: false, taskTitles: { rte: "RTE" } });
     expect(built.columns.map(({ title, group }) => [group, title])).toEqual([

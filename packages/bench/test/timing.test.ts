@@ -38,6 +38,10 @@ describe("timeModels", () => {
     const slow = model("slow", turns, () => 10);
     const timing = await timeModels(full, [fast, slow], { rows, padId: 0 });
     expect(timing.savedRuntime).toEqual([0.75, -0.25]);
+    expect(timing.savedRuntimeRange).toEqual([
+      [0.75, 0.75],
+      [-0.25, -0.25],
+    ]);
     expect(timing.fullMillisecondsPerRow).toBe(8);
     expect(timing.millisecondsPerRow).toEqual([2, 10]);
   });
@@ -51,6 +55,8 @@ describe("timeModels", () => {
       { rows, padId: 0 },
     );
     expect(timing.savedRuntime).toEqual([0.5]);
+    // The disturbed round is not hidden: it is the low end of the range.
+    expect(timing.savedRuntimeRange).toEqual([[1 - 1000 / 8, 0.5]]);
   });
 
   it("takes turns row by row, and another model goes first in each round", async () => {

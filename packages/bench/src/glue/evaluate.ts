@@ -71,7 +71,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const rowOf = (
     point: CurvePoint,
     operatingPoint: OperatingPoint,
-    savedRuntime: number | null,
+    time?: TimeFields,
   ): ResultRow => ({
     task: task.name,
     method: method.name,
@@ -85,7 +85,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     options: point.options,
     ...layerFields(point.exitLayers, depth),
     ...(point.cost === undefined ? {} : { cost: point.cost }),
-    savedRuntime,
+    savedRuntime: null,
+    ...time,
     n: dev.length,
     scores: Object.fromEntries(
       task.metrics.map((metric) => [metric, score(metric, point.predictions, labels)]),
@@ -134,7 +135,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   };
   if (method.name === "full") {
     measure([full]);
-    return { rows: [rowOf(full, "full", 0)], answers: answersOf({ full }), inputs: [], picks: {} };
+    const rows = [rowOf(full, "full", { savedRuntime: 0 })];
+    return { rows, answers: answersOf({ full }), inputs: [], picks: {} };
   }
   const curve: Curve<CurvePoint> = {
     points,
@@ -151,13 +153,13 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   const picked = [...new Set(Object.values(picks))];
   measure(picked);
   const saved = await timeAll(options, picked);
-  const rows = points.map((point) => rowOf(point, "curve", null));
+  const rows = points.map((point) => rowOf(point, "curve"));
   for (const rule of lossRules) {
     const point = picks[rule];
     if (!point) continue;
     const heldOut = dev.length >= 2 ? chooseHeldOut(curve, rule, { seed }) : undefined;
     rows.push({
-      ...rowOf(point, rule, saved.get(point) ?? null),
+      ...rowOf(point, rule, saved.get(point)),
       ...(heldOut ? { heldOut: heldOutFields(heldOut) } : {}),
     });
   }
@@ -222,11 +224,13 @@ function stripsOf(
   });
 }
 
+type TimeFields = Pick<ResultRow, "savedRuntime" | "savedRuntimeRange">;
+
 /** Saved runtime per operating point, all of them against full depth in the same rounds. */
 async function timeAll(
   { full, encoded, padId, timedRows = 32, signal, exclusively = (run) => run() }: EvaluateOptions,
   points: readonly CurvePoint[],
-): Promise<ReadonlyMap<CurvePoint, number>> {
+): Promise<ReadonlyMap<CurvePoint, TimeFields>> {
   if (points.length === 0) return new Map();
   const stride = Math.max(1, Math.floor(encoded.length / timedRows));
   const rows = encoded.filter((_, row) => row % stride === 0).slice(0, timedRows);
@@ -234,10 +238,18 @@ async function timeAll(
   const reference = await full.open();
   try {
     for (const point of points) models.push(await point.open());
-    const { savedRuntime } = await exclusively(() =>
+    const { savedRuntime, savedRuntimeRange } = await exclusively(() =>
       timeModels(reference, models, { rows, padId, signal }),
     );
-    return new Map(points.map((point, index) => [point, savedRuntime[index] as number]));
+    return new Map(
+      points.map((point, index) => [
+        point,
+        {
+          savedRuntime: savedRuntime[index] as number,
+          savedRuntimeRange: savedRuntimeRange[index] as readonly [number, number],
+        },
+      ]),
+    );
   } finally {
     await reference.dispose();
     for (const model of models) await model.dispose();

@@ -18,6 +18,8 @@ export interface Timing {
   readonly fullMillisecondsPerRow: number;
   /** 1 - time / full-depth time per model, from the medians. */
   readonly savedRuntime: readonly number[];
+  /** The least and the most that single rounds saved, each against full depth in the same round. */
+  readonly savedRuntimeRange: readonly (readonly [least: number, most: number])[];
 }
 
 /** Times every model and the full-depth one over the same rows, row by row, in turn. */
@@ -45,9 +47,14 @@ export async function timeModels(
     if (round > 0) for (const [index, sum] of sums.entries()) totals[index]?.push(sum);
   }
   const [fullTime, ...times] = totals.map(median);
+  const [fullTotals, ...ownTotals] = totals;
   return {
     millisecondsPerRow: times.map((time) => time / rows.length),
     fullMillisecondsPerRow: (fullTime as number) / rows.length,
     savedRuntime: times.map((time) => 1 - time / (fullTime as number)),
+    savedRuntimeRange: ownTotals.map((own) => {
+      const saved = own.map((time, round) => 1 - time / (fullTotals?.[round] as number));
+      return [Math.min(...saved), Math.max(...saved)];
+    }),
   };
 }

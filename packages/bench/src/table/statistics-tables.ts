@@ -96,7 +96,7 @@ function intervalsTable(rows: readonly ResultRow[], names: Names): Table {
       left("Early exits"),
     ],
     rows: shown.map((row) => {
-      const { intervals, meanExitLayer, savedLayers, savedRuntime, earlyExits } = row;
+      const { intervals, meanExitLayer, savedLayers, earlyExits } = row;
       if (!intervals) throw new Error("internal: a row without intervals");
       const { low, high } = intervals.scoreDifference;
       return {
@@ -109,18 +109,25 @@ function intervalsTable(rows: readonly ResultRow[], names: Names): Table {
           text(meanExitLayer === null ? "–" : layers(meanExitLayer)),
           text(intervals.meanExitLayer ? range(intervals.meanExitLayer, layers) : "–"),
           text(savedLayers === null ? "–" : formatSaved(savedLayers)),
-          text(savedRuntime === null ? "–" : formatSaved(savedRuntime)),
+          text(savedTime(row)),
           earlyExits?.majorityOnly ? text(`only ${earlyExits.answer}`, true) : text(""),
         ],
       };
     }),
     notes: [
-      "Saved layers and saved time as the paper prints them: -53% saves 53 %. Time was measured at batch 1 against full depth in the same run.",
+      "Saved layers and saved time as the paper prints them: -53% saves 53 %. Time was measured at batch 1 against full depth in the same run; in brackets, the least and the most that single rounds saved.",
       ...(shown.some(({ earlyExits }) => earlyExits?.majorityOnly)
         ? ["only …: what left early was answered with the majority class and nothing else."]
         : []),
     ],
   };
+}
+
+/** With the range over rounds, so that a time that means little is seen to. */
+function savedTime({ savedRuntime, savedRuntimeRange }: ResultRow): string {
+  if (savedRuntime === null) return "–";
+  const saved = formatSaved(savedRuntime);
+  return savedRuntimeRange ? `${saved} ${range(savedRuntimeRange, formatSaved)}` : saved;
 }
 
 function heldOutTable(rows: readonly ResultRow[], names: Names): Table {

@@ -34,7 +34,12 @@ export interface ScoreAndSaving {
 interface TaskValue extends ScoreAndSaving {
   readonly scoreError: number;
   readonly seeds: number;
+  /** Rounds of a time measurement disagree, so that the mean says little. */
+  readonly isUnsteady: boolean;
 }
+
+/** Rounds that differ by more than this share of full depth's time disagree. */
+const UNSTEADY = 0.1;
 
 interface MethodRow {
   readonly title: string;
@@ -147,6 +152,9 @@ function taskValue(rows: readonly ResultRow[], measure: Measure): TaskValue | un
     scoreError: score.standardError,
     saved: meanAndError(saved).mean,
     seeds: scores.length,
+    isUnsteady:
+      measure === "runtime" &&
+      rows.some(({ savedRuntimeRange: [least, most] = [0, 0] }) => most - least > UNSTEADY),
   };
 }
 
@@ -198,6 +206,7 @@ function averageOf(values: readonly (TaskValue | undefined)[]): TaskValue | unde
     scoreError: 0,
     saved: meanAndError(known.map(({ saved }) => saved)).mean,
     seeds: 1,
+    isUnsteady: known.some(({ isUnsteady }) => isUnsteady),
   };
 }
 
@@ -239,6 +248,11 @@ function notes(rows: readonly MethodRow[]): string[] {
   if (rows.some(({ measure }) => measure === "runtime")) {
     found.push(
       "◇ Layer = change in runtime at the same point, measured at batch 1 against full depth in the same run.",
+    );
+  }
+  if (rows.some(({ values }) => values.some((value) => value?.isUnsteady))) {
+    found.push(
+      "◇ Some of these times say little: rounds of the same measurement differ by more than 10 % of full depth's time, as they do where the model is small or the machine busy. savedRuntimeRange in results.json has the range of each.",
     );
   }
   if (rows.some(({ point }) => point === "no-loss")) {
