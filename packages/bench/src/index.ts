@@ -27,8 +27,6 @@ export { createProgressLine, type ProgressLine, type ProgressStream } from "./gl
 export { type GlueHooks, runGlue } from "./glue/run.js";
 export {
   type BootstrapOptions,
-  bootstrap,
-  type Interval,
   type PairedInterval,
   pairedBootstrap,
 } from "./metrics/bootstrap.js";

@@ -6,13 +6,8 @@ import {
   sampleStandardDeviation,
 } from "simple-statistics";
 import { describe, expect, it } from "vitest";
-import {
-  bootstrap,
-  bootstrapMean,
-  bootstrapScore,
-  pairedBootstrap,
-  pairedBootstrapMean,
-} from "../src/metrics/bootstrap.js";
+import { pairedBootstrap } from "../src/metrics/bootstrap.js";
+import { intervalOf, type Resampled, resampleAll, weightedMean } from "../src/metrics/resample.js";
 import {
   accuracy,
   averageRanks,
@@ -143,18 +138,20 @@ describe("statistics", () => {
 describe("bootstrap", () => {
   const many = Array.from({ length: 400 }, (_, row) => row % 10);
   const seed = 1;
+  const meanOf = (values: readonly number[], options: { seed: number; resamples?: number }) =>
+    resampleAll(values.length, [weightedMean(values)], options)[0] as Resampled;
 
   it("is fixed by its seed", () => {
-    const first = bootstrapMean(many, { seed });
-    expect(bootstrapMean(many, { seed })).toEqual(first);
-    expect(bootstrapMean(many, { seed: 2 })).not.toEqual(first);
+    const first = meanOf(many, { seed });
+    expect(meanOf(many, { seed })).toEqual(first);
+    expect(meanOf(many, { seed: 2 })).not.toEqual(first);
   });
 
   it("comes near the normal interval of a mean", () => {
-    const { estimate, low, high, standardError } = bootstrapMean(many, { seed, resamples: 2000 });
+    const mean = meanOf(many, { seed, resamples: 2000 });
+    const [low, high] = intervalOf(mean);
     const expected = meanAndError(many).standardError;
-    expect(estimate).toBeCloseTo(4.5, 12);
-    expect(standardError / expected).toBeCloseTo(1, 1);
+    expect(mean.estimate).toBeCloseTo(4.5, 12);
     expect((high - low) / (2 * 1.96 * expected)).toBeCloseTo(1, 1);
   });
 
@@ -162,35 +159,43 @@ describe("bootstrap", () => {
     let covered = 0;
     for (let trial = 0; trial < 100; trial++) {
       const rng = splitMix(trial);
-      const truth = Array.from({ length: 100 }, () => 1);
-      const given = truth.map(() => (rng() < 0.8 ? 1 : 0));
-      const { low, high } = bootstrapScore("accuracy", given, truth, {
-        seed: trial,
-        resamples: 200,
-      });
+      const given = Array.from({ length: 100 }, () => (rng() < 0.8 ? 1 : 0));
+      const [low, high] = intervalOf(meanOf(given, { seed: trial, resamples: 200 }));
       if (low <= 0.8 && 0.8 <= high) covered++;
     }
     expect(covered).toBeGreaterThanOrEqual(87);
     expect(covered).toBeLessThanOrEqual(100);
   });
 
-  it("pairs rows: a method against itself differs by nothing, a constant gain has no spread", () => {
+  it("pairs rows: a method against itself differs by nothing, an even gain has no spread", () => {
     const same = pairedBootstrap("f1", predictions, predictions, labels, { seed });
-    expect(same).toMatchObject({ estimate: 0, low: 0, high: 0, p: 1 });
-    const gain = pairedBootstrapMean(
-      many.map((value) => value + 2),
-      many,
+    expect(same).toMatchObject({ estimate: 0, low: 0, high: 0, standardError: 0, p: 1 });
+    const all = many.map(() => 1);
+    const gain = pairedBootstrap(
+      "accuracy",
+      all,
+      many.map(() => 0),
+      all,
       { seed },
     );
-    expect(gain.estimate).toBeCloseTo(2, 12);
-    expect(gain.high - gain.low).toBeLessThan(1e-9);
-    expect(gain.p).toBe(0.001);
+    expect(gain).toMatchObject({ estimate: 1, low: 1, high: 1, p: 0.001 });
+    expect(gain.standardError).toBeLessThan(1e-12);
   });
 
-  it("refuses no rows and a single resample", () => {
-    expect(() => bootstrap(0, () => 0, { seed })).toThrow(/at least one row/);
-    expect(() => bootstrap(3, () => 0, { seed, resamples: 1 })).toThrow(/at least 2 resamples/);
-    expect(() => pairedBootstrap("accuracy", [1], [1, 0], [1], { seed })).toThrow(/equal number/);
+  it("has the standard error of a share", () => {
+    const truth = many.map(() => 1);
+    const given = many.map((value) => (value < 3 ? 0 : 1));
+    const { standardError } = pairedBootstrap("accuracy", given, truth, truth, { seed });
+    expect(standardError / Math.sqrt((0.3 * 0.7) / many.length)).toBeCloseTo(1, 1);
+  });
+
+  it("refuses no rows, rows of unequal number and a single resample", () => {
+    const mean = weightedMean([1, 2]);
+    expect(() => resampleAll(0, [mean], { seed })).toThrow(/at least one row/);
+    expect(() => resampleAll(2, [mean], { seed, resamples: 1 })).toThrow(/at least 2 resamples/);
+    expect(() => pairedBootstrap("accuracy", [1], [1, 0], [1], { seed })).toThrow(
+      /as many predictions/,
+    );
   });
 });
 

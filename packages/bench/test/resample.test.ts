@@ -2,11 +2,11 @@
 import { createRng } from "@cee/engine";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { bootstrapMean, bootstrapScore, pairedBootstrap } from "../src/metrics/bootstrap.js";
 import {
   difference,
   intervalOf,
   pOf,
+  type Resampled,
   resampleAll,
   weightedMean,
   weightedScore,
@@ -21,6 +21,20 @@ function draws(seed: number, n: number, metric: MetricName) {
   const draw = () => (isCorrelation ? rng.int(6) / 2 : rng.int(classes));
   const list = () => Array.from({ length: n }, draw);
   return { labels: list(), first: list(), second: list() };
+}
+
+/** The plain bootstrap: draws rows, and computes the statistic of the drawn rows from scratch. */
+function plainBootstrap(
+  n: number,
+  statistic: (rows: readonly number[]) => number,
+  { seed, resamples }: { readonly seed: number; readonly resamples: number },
+): Resampled {
+  const rng = createRng(seed).fork("bootstrap");
+  const draw = () => statistic(Array.from({ length: n }, () => rng.int(n)));
+  return {
+    estimate: statistic(Array.from({ length: n }, (_, row) => row)),
+    values: Float64Array.from({ length: resamples }, draw),
+  };
 }
 
 describe("a weighted score", () => {
@@ -61,16 +75,26 @@ describe("the shared bootstrap", () => {
         options,
       );
       if (!a || !b || !mean) throw new Error("internal");
-      const own = bootstrapScore(metric, first, labels, options);
-      expect(a.estimate).toBeCloseTo(own.estimate, 12);
-      expect(intervalOf(a)[0]).toBeCloseTo(own.low, 10);
-      expect(intervalOf(a)[1]).toBeCloseTo(own.high, 10);
-      const paired = pairedBootstrap(metric, first, second, labels, options);
-      const gap = difference(a, b);
-      expect(gap.estimate).toBeCloseTo(paired.estimate, 10);
-      expect(intervalOf(gap)[0]).toBeCloseTo(paired.low, 10);
-      expect(pOf(gap)).toBeCloseTo(paired.p, 10);
-      expect(intervalOf(mean)[1]).toBeCloseTo(bootstrapMean(exits, options).high, 10);
+      const take = (values: readonly number[], rows: readonly number[]) =>
+        rows.map((row) => values[row] as number);
+      const scoreOf = (values: readonly number[]) => (rows: readonly number[]) =>
+        score(metric, take(values, rows), take(labels, rows));
+      const near = (found: Resampled, plain: Resampled) => {
+        expect(found.estimate).toBeCloseTo(plain.estimate, 10);
+        expect(found.values).toBeAllclose(plain.values, { atol: 1e-10 });
+      };
+      const plainOf = (statistic: (rows: readonly number[]) => number) =>
+        plainBootstrap(120, statistic, options);
+      near(a, plainOf(scoreOf(first)));
+      near(b, plainOf(scoreOf(second)));
+      near(
+        difference(a, b),
+        plainOf((rows) => scoreOf(first)(rows) - scoreOf(second)(rows)),
+      );
+      near(
+        mean,
+        plainOf((rows) => take(exits, rows).reduce((sum, layer) => sum + layer, 0) / rows.length),
+      );
     },
   );
 

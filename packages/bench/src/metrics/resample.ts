@@ -24,7 +24,7 @@ export interface Resampled {
   readonly values: Float64Array;
 }
 
-/** Draws as `bootstrap` does, so that equal seeds give equal intervals. */
+/** @throws BenchError `BAD_INPUT` without rows, `BAD_OPTION` for fewer than 2 resamples */
 export function resampleAll(
   n: number,
   statistics: readonly WeightedStatistic[],
@@ -32,6 +32,12 @@ export function resampleAll(
 ): readonly Resampled[] {
   if (n === 0)
     throw new BenchError("BAD_INPUT", "bootstrap", "expected at least one row, got none.");
+  if (!Number.isInteger(resamples) || resamples < 2)
+    throw new BenchError(
+      "BAD_OPTION",
+      "bootstrap",
+      `expected at least 2 resamples, got ${resamples}.`,
+    );
   const rng = createRng(seed).fork("bootstrap");
   const weights = new Int32Array(n).fill(1);
   const estimates = statistics.map((statistic) => statistic(weights));
