@@ -1,4 +1,5 @@
 /** @file The HTML report as text: content, escaping, self-containment; and its charts. */
+
 import { describe, expect, it } from "vitest";
 import { axis } from "../src/report/axis.js";
 import { curveChart } from "../src/report/curve-chart.js";
@@ -6,6 +7,7 @@ import { histogramChart } from "../src/report/histogram-chart.js";
 import { html } from "../src/report/html.js";
 import { markerPath } from "../src/report/marker.js";
 import { renderReport } from "../src/report/report.js";
+import { savedTimeText } from "../src/report/view.js";
 import { validateResults } from "../src/results.js";
 import { paperResults, richResults } from "./rich-results.js";
 import { syntheticResults } from "./synthetic-results.js";
@@ -269,4 +271,12 @@ describe("charts", () => {
     expect(bars({ a: [1, 1], b: [1, 2] })).toHaveLength(4);
     expect(bars({ a: [1, 1], b: [1, 1] })).toHaveLength(2);
   });
+});
+
+it("shows beside a measured time what single rounds saved", () => {
+  expect(savedTimeText({ savedRuntime: 0.53, savedRuntimeRange: [-0.2, 0.61] })).toBe(
+    "−53% (rounds +20% to −61%)",
+  );
+  expect(savedTimeText({ savedRuntime: 0.53 })).toBe("−53%");
+  expect(savedTimeText({ savedRuntime: null })).toBe("–");
 });

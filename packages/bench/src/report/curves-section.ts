@@ -11,7 +11,7 @@ import {
   knobText,
   percent,
   pointTitles,
-  savedText,
+  savedTimeText,
   type View,
 } from "./view.js";
 
@@ -162,9 +162,7 @@ function tipOf(view: View, same: readonly ResultRow[]): string {
   if (row.cost !== undefined) lines.push(`operations ${percent(row.cost)} % of full depth`);
   if (row.knob) lines.push(`${row.knob.name} = ${knobText(row.knob.value)}`);
   lines.push(
-    row.savedRuntime === null
-      ? "time not measured here"
-      : `measured time ${savedText(row.savedRuntime)}`,
+    row.savedRuntime === null ? "time not measured here" : `measured time ${savedTimeText(row)}`,
   );
   if (view.seeds.length > 1) lines.push(`seed ${row.seed}`);
   return lines.join("\n");

@@ -1,6 +1,14 @@
 /** @file The operating points of one task, one line each, seed by seed. */
 import type { Cell, Table } from "../table/table.js";
-import { type Column, knobText, percent, pointTitles, savedText, type View } from "./view.js";
+import {
+  type Column,
+  knobText,
+  percent,
+  pointTitles,
+  savedText,
+  savedTimeText,
+  type View,
+} from "./view.js";
 
 export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
   const chosen = rows.filter(({ operatingPoint }) => operatingPoint !== "curve");
@@ -40,7 +48,7 @@ export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
             orDash(row.meanExitLayer, (value) => value.toFixed(2)),
             orDash(row.savedLayers, savedText),
             ...(hasCost ? [orDash(row.cost, (value) => savedText(1 - value))] : []),
-            orDash(row.savedRuntime, savedText),
+            cell(savedTimeText(row)),
           ],
         })),
     ),

@@ -117,6 +117,16 @@ export function savedText(saved: number): string {
   return value === 0 ? "0%" : value > 0 ? `−${value}%` : `+${-value}%`;
 }
 
+/** What was saved in time, with what single rounds saved, least first. */
+export function savedTimeText({
+  savedRuntime,
+  savedRuntimeRange,
+}: Pick<ResultRow, "savedRuntime" | "savedRuntimeRange">): string {
+  if (savedRuntime === null) return "–";
+  const rounds = savedRuntimeRange?.map(savedText).join(" to ");
+  return `${savedText(savedRuntime)}${rounds === undefined ? "" : ` (rounds ${rounds})`}`;
+}
+
 export function knobText(value: number): string {
   return minus(String(Number(value.toPrecision(4))));
 }
