@@ -6,7 +6,7 @@ import { defineExitStrategy } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import { consistentEESchema } from "./options.js";
 import { consistentEEPlan } from "./phases.js";
-import { policyLogit, policyParams } from "./policy.js";
+import { logitOf, policyLogit, policyParams } from "./policy.js";
 
 export const consistentEE = defineExitStrategy({
   name: "consistentee",
@@ -40,9 +40,3 @@ export const consistentEE = defineExitStrategy({
   params: (shape, options, seed) => policyParams(shape, options.width, seed),
   phases: (shape, options) => consistentEEPlan(shape, options),
 });
-
-/** ln(p / (1 - p)), rounded to float32 at every operation, so that a graph decides alike. */
-function logitOf(probability: number): number {
-  const p = Math.fround(probability);
-  return Math.fround(Math.log(Math.fround(p / Math.fround(1 - p))));
-}

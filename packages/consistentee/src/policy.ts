@@ -47,3 +47,9 @@ export function policyLogits(params: Parameters, pooled: readonly tf.Tensor2D[])
       ) as tf.Tensor2D,
   );
 }
+
+/** ln(p / (1 - p)), rounded to float32 at every operation, so that a graph decides alike. */
+export function logitOf(probability: number): number {
+  const p = Math.fround(probability);
+  return Math.fround(Math.log(Math.fround(p / Math.fround(1 - p))));
+}

@@ -4,7 +4,7 @@
  */
 import { defineExitStrategy } from "@cee/exit-policies";
 import * as v from "valibot";
-import { policyLogit, policyParams } from "../policy.js";
+import { logitOf, policyLogit, policyParams } from "../policy.js";
 
 export const consistentEEDecoder = defineExitStrategy({
   name: "consistentee-decoder",
@@ -27,7 +27,7 @@ export const consistentEEDecoder = defineExitStrategy({
   start: () => ({}),
   // On the logit, since the sigmoid rounds near 0.5.
   decide: ([logit], state, { options: { threshold } }) => ({
-    exit: (logit as number) > Math.fround(Math.log(threshold / (1 - threshold))),
+    exit: (logit as number) > logitOf(threshold),
     state,
   }),
   params: (shape, options, seed) => policyParams(shape, options.width, seed),
