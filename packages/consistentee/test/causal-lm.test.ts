@@ -59,12 +59,15 @@ describe("CausalLM", () => {
     expect(model.inUse).toEqual({ batches: 0, cacheBytes: 0 });
   });
 
-  it("changes the settings of its strategy, never the strategy", async () => {
-    const never = calm({ threshold: 2, decay: "none" });
+  it("changes the knob of its strategy, never the strategy nor what was compiled with it", async () => {
+    const never = calm({ threshold: 2 });
     expect((await model.generate("a", { strategy: never, maxNewTokens: 9 })).meanExitLayer).toBe(4);
     await expect(model.generate("a", { strategy: alwaysAt({ layer: 2 }) })).rejects.toMatchObject({
       code: "BAD_OPTION",
     });
+    await expect(model.generate("a", { strategy: calm({ decay: "none" }) })).rejects.toThrow(
+      /calm's decay was fixed at "paper" when the model was opened, got "none".*a call may change threshold/,
+    );
   });
 
   it("runs ConsistentEE's policies at every layer below the last", async () => {

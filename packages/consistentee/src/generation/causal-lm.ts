@@ -169,6 +169,7 @@ export class CausalLM {
         "strategy",
         `the model was opened for ${own?.name ?? "full depth"}, got ${strategy.name}. Open it with that strategy; only its settings may change.`,
       );
+    if (strategy && own) refuseCompiledChange(own, strategy);
     const random = createRng(seed);
     return generateTokens(
       this.runner,
@@ -213,5 +214,26 @@ export class CausalLM {
       finishReason,
       nearTies: tokens.filter(({ isNearTie }) => isNearTie).map(({ position }) => position),
     };
+  }
+}
+
+/**
+ * What `observe` may read is compiled into the model when it is opened; the knob and what calibration sets are not.
+ * @throws ConsistentEEError `BAD_OPTION` naming the option
+ */
+function refuseCompiledChange(opened: ExitStrategy, asked: ExitStrategy): void {
+  const { knob, calibrated = [] } = opened.definition;
+  const free = new Set([...calibrated, ...(knob ? [knob.option] : [])]);
+  const names = new Set([...Object.keys(opened.options), ...Object.keys(asked.options)]);
+  for (const name of names) {
+    const [before, now] = [opened.options[name], asked.options[name]].map((value) =>
+      JSON.stringify(value),
+    );
+    if (before === now || free.has(name)) continue;
+    throw new ConsistentEEError(
+      "BAD_OPTION",
+      "strategy",
+      `${opened.name}'s ${name} was fixed at ${before} when the model was opened, got ${now}. Open the model with it; a call may change ${[...free].join(", ") || "nothing"}.`,
+    );
   }
 }
