@@ -1,4 +1,4 @@
-/** @file The program `cee`: the benchmarks and pre-training. What a command needs is loaded when it runs. */
+/** @file The program `cee`: the benchmarks, pre-training and export. What a command needs is loaded when it runs. */
 import { main } from "./cli.js";
 import { BenchError, suggestNames } from "./errors.js";
 
@@ -21,6 +21,7 @@ Commands:
   bench engine     time compiled training and inference against TensorFlow.js and PyTorch
   bench report     make the report of an earlier run again
   pretrain         pre-train an encoder on text files
+  export           write a model with exits as one ONNX file, its exits inside
 
 ${cee} <command> --help shows a command's options. CEE_DEBUG=1 prints where an error comes from.
 `;
@@ -48,8 +49,12 @@ export async function cee(
     const { pretrainCommand } = await import("./commands/pretrain.js");
     return pretrainCommand(rest);
   }
+  if (first === "export") {
+    const { exportCommand } = await import("./commands/export.js");
+    return exportCommand(rest);
+  }
   const problem = first.startsWith("-")
     ? `expected a command before the options. Try: ${names.cee} --help`
-    : `there is no such command. ${suggestNames(first, ["bench", "pretrain"])}`;
+    : `there is no such command. ${suggestNames(first, ["bench", "pretrain", "export"])}`;
   throw new BenchError("UNKNOWN_OPTION", first, problem);
 }

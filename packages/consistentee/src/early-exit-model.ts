@@ -3,6 +3,7 @@ import type { ExitEncoder } from "@cee/backbone";
 import { checkHost, type ExitStrategy, type RowAnswer } from "@cee/exit-policies";
 import { chunks } from "./chunks.js";
 import { ConsistentEEError } from "./errors.js";
+import { type ExportedModel, type ExportOptions, exportParts } from "./export/export-model.js";
 import {
   type CompleteParts,
   completeParts,
@@ -300,6 +301,15 @@ export class EarlyExitModel {
   async save(folder: string): Promise<void> {
     this.#refuseDisposed("save");
     await saveEarlyExitModel(this.#parts, folder);
+  }
+
+  /**
+   * Writes the model as ONNX with its exits inside, at the knob that is in use.
+   * @throws BackboneError `NOT_EXPORTABLE`, `WRITE_FAILED`; ConsistentEEError `BAD_OPTION`, `DISPOSED`
+   */
+  exportOnnx(file: string, options?: ExportOptions): ExportedModel {
+    this.#refuseDisposed("exportOnnx");
+    return exportParts(this.#parts, file, options);
   }
 
   /** Ends the sessions when no request is left; later calls are refused. Safe to call twice. */

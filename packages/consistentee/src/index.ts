@@ -10,6 +10,17 @@ export {
 } from "./early-exit-model.js";
 export { ConsistentEEError, type ConsistentEEErrorCode } from "./errors.js";
 export {
+  type CheckExportOptions,
+  checkExport,
+  type ExportAgreement,
+} from "./export/check-export.js";
+export {
+  type ExportedModel,
+  type ExportModelOptions,
+  type ExportOptions,
+  exportModel,
+} from "./export/export-model.js";
+export {
   CausalLM,
   type CausalLMOptions,
   type GenerateOptions,

@@ -1,0 +1,156 @@
+/** @file `cee export`: a trained model as one ONNX file with its exits inside, compared with the library afterwards. */
+import { existsSync, readFileSync } from "node:fs";
+import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
+import type { AnyExitStrategyFactory } from "@cee/exit-policies";
+import { parseArgs } from "../cli.js";
+import { BenchError } from "../errors.js";
+import { createReader } from "../glue/options.js";
+import { listenForStop } from "../glue/stop.js";
+import { loadStrategyPlugin } from "../plugins/load-plugins.js";
+
+export const EXPORT_USAGE = `Usage: cee export <folder or hub id> [options]
+
+Writes a model with exits as one ONNX file (opset 17) that takes token ids, mask and type ids, and gives logits, prediction
+and exit_layer. The exits are inside: layers that nobody needs do not run. The strategy's knob is an input of the file, so
+that accuracy and speed can be traded without another export.
+
+  --out <file>       (default: model.onnx)
+  --force            overwrites the file
+  --rows <one|many>  one: one row per call, which is a little faster; many: any number of rows, each of which leaves at
+                     its own layer (default: many)
+  --knob <value>     the knob's default that the file names (default: what was chosen for the model)
+  --strategy <name>  another strategy than the saved one; one that learns must be the saved one
+  --plugin <s>       a strategy of yours that the folder or --strategy names: a file or a package; may be repeated. It is
+                     tried in a process of its own first
+  --check <n>        compares the file with the library on n rows of random tokens; 0 leaves that out (default: 200)
+  --texts <file>     compares on these texts instead, one a line; a tab separates the two texts of a pair
+  --threads <n>      of that comparison (default: all processors)
+
+Exit codes: 0 written and alike, 1 something failed or the file decides otherwise, 2 the command line was wrong.
+
+Examples:
+  cee export ./sst2-consistentee
+  cee export ./sst2-consistentee --rows one --out sst2-one.onnx --texts dev-sentences.txt
+  cee export ./sst2-entropy --knob 0.3 --out sst2.onnx --force
+`;
+
+const OPTIONS = ["model", "out", "rows", "knob", "strategy", "plugin", "check", "texts", "threads"];
+
+/** Runs the command; returns the exit code. @throws BenchError; what loading, exporting and running the model throws */
+export async function exportCommand(words: readonly string[]): Promise<number> {
+  if (words.some((word) => word === "--help" || word === "-h")) {
+    process.stdout.write(EXPORT_USAGE);
+    return 0;
+  }
+  const args = parseArgs(words, { flags: ["force"], lists: ["plugin"], operand: "model" });
+  const read = createReader(args, [...OPTIONS, "force"]);
+  const model = read.text("model");
+  if (model === undefined)
+    throw new BenchError(
+      "BAD_OPTION",
+      "export",
+      "expected a folder or a hub id, got nothing. Try: cee export ./my-model",
+    );
+  const out = read.text("out") ?? "model.onnx";
+  if (args.force !== true && existsSync(out))
+    throw new BenchError(
+      "BAD_OPTION",
+      "--out",
+      `there is a file ${out} already. Name another, or overwrite it with --force.`,
+    );
+  const knob = read.number("knob", "a number", Number.isFinite);
+  const rows = read.choice("rows", ["one", "many"] as const) ?? "many";
+  const strategy = read.text("strategy");
+  const threads = read.whole("threads", 1);
+  const texts = read.text("texts");
+  const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
+  const stop = listenForStop(log);
+  try {
+    const moreStrategies: AnyExitStrategyFactory[] = [];
+    for (const specifier of read.list("plugin")) {
+      const plugin = await loadStrategyPlugin(specifier, {
+        from: process.cwd(),
+        signal: stop.signal,
+      });
+      if ("problem" in plugin) throw new BenchError("BAD_OPTION", "--plugin", plugin.problem);
+      moreStrategies.push(plugin.strategy);
+    }
+    const loading: LoadPartsOptions = {
+      moreStrategies,
+      ...(strategy !== undefined && { strategy }),
+    };
+    const dial = knob === undefined ? {} : { knob };
+    const { checkExport, exportModel } = await import("@cee/consistentee");
+    process.stdout.write(
+      describe(await exportModel(model, out, { ...loading, ...dial, rows }), rows),
+    );
+    if (inputs === 0) return 0;
+    const found = await checkExport(model, out, {
+      ...loading,
+      ...dial,
+      ...(threads !== undefined && { threads }),
+      rows,
+      inputs,
+    });
+    process.stdout.write(compared(found, texts ?? "random tokens"));
+    return found.unexplained === 0 ? 0 : 1;
+  } finally {
+    stop.release();
+  }
+}
+
+function describe(
+  { files, bytes, strategy, knob, notes }: ExportedModel,
+  rows: "one" | "many",
+): string {
+  const size = `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const dial = knob
+    ? `feed ${knob.value} as knob (${knob.option})`
+    : "it has no knob: feed 0 as knob";
+  return [
+    `Written: ${files.join(", ")} (${size}). Leaves by ${strategy}, ${rows === "one" ? "one row per call" : "any number of rows"}; ${dial}.`,
+    ...notes.map((note) => `Note: ${note}.`),
+    "",
+  ].join("\n");
+}
+
+function compared(found: ExportAgreement, where: string): string {
+  const { rows, differing, unexplained, nearTies, meanExitLayer, largestLogitGap } = found;
+  const verdict =
+    unexplained === 0
+      ? "The file decides as the library does"
+      : "NOT ALIKE: the file decides otherwise than the library";
+  return `${verdict}: ${differing} of ${rows} rows differ in layer or answer (${where}), ${unexplained} of them without a near tie (${nearTies} rows are near ties). Mean exit layer ${meanExitLayer.file.toFixed(2)} in the file, ${meanExitLayer.library.toFixed(2)} in the library; logits differ by at most ${largestLogitGap.toExponential(1)}.\n`;
+}
+
+/** Texts or pairs, one a line. @throws BenchError `MISSING_FILE`, `BAD_INPUT` */
+function textsOf(path: string): (string | readonly [string, string])[] {
+  let content: string;
+  try {
+    content = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new BenchError(
+      "MISSING_FILE",
+      "--texts",
+      `${path} could not be read: ${(cause as Error).message}.`,
+      { cause },
+    );
+  }
+  const lines = content.split(/\r?\n/).filter((line) => line !== "");
+  if (lines.length === 0)
+    throw new BenchError("BAD_INPUT", "--texts", `${path} holds no text. Write one on each line.`);
+  return lines.map((line) => {
+    const [text, pair, ...more] = line.split("\t") as [string, ...string[]];
+    if (pair === undefined) return text;
+    if (more.length === 0) return [text, pair];
+    throw new BenchError(
+      "BAD_INPUT",
+      "--texts",
+      `a line of ${path} has ${more.length + 2} columns: "${line.slice(0, 60)}". Write one text, or two with a tab between them.`,
+    );
+  });
+}
+
+function log(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
