@@ -13,7 +13,10 @@ import { fileURLToPath } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const bin = (name) => join(root, "node_modules", ".bin", name);
 const required = ["package/package.json", "package/README.md", "package/LICENSE"];
-const unwanted = /^package\/(src|test|node_modules)\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
+const unwanted =
+  /^package\/(src|test|node_modules)\/|\/node_modules\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
+/** The package that `cee new` writes has sources and a test of its own. */
+const template = /^package\/dist\/exit-strategy\/(?!.*(node_modules|\/dist\/))/;
 
 const manifests = readdirSync(join(root, "packages"))
   .map((name) => join(root, "packages", name))
@@ -91,7 +94,9 @@ function contents(tarball, manifest) {
     ...programs
       .filter((file) => !files.includes(join("package", file)))
       .map((file) => `lacks ${file}, which its program imports`),
-    ...files.filter((file) => unwanted.test(file)).map((file) => `should not hold ${file}`),
+    ...files
+      .filter((file) => unwanted.test(file) && !template.test(file))
+      .map((file) => `should not hold ${file}`),
     ...ranges
       .filter(([, range]) => /^(workspace|catalog|link|file):/.test(range))
       .map(([name, range]) => `depends on ${name}@${range}, which only this workspace can resolve`),

@@ -8,6 +8,8 @@ export default defineConfig({
     worker: "src/glue/worker.ts",
     "vet-child": "src/plugins/vet-child.ts",
   },
+  // What `cee new` writes, as `exit-strategy/` beside the program.
+  publicDir: "../../templates",
   format: ["esm"],
   target: "node20",
   // The program has no types to offer.

@@ -1,5 +1,6 @@
-/** @file The program `cee`: the benchmarks, pre-training and export. What a command needs is loaded when it runs. */
+/** @file The program `cee`: its commands. What a command needs is loaded when it runs. */
 import { main } from "./cli.js";
+import { type CeeCommand, runCommand } from "./commands/command.js";
 import { BenchError, suggestNames } from "./errors.js";
 
 export { runMain } from "./cli.js";
@@ -10,20 +11,54 @@ export interface ProgramNames {
   readonly bench: string;
 }
 
+interface Entry {
+  /** For the overview. */
+  readonly summary: string;
+  run(words: readonly string[], names: ProgramNames): Promise<number>;
+}
+
+/** A command that is a {@link CeeCommand}. */
+const entry = (summary: string, load: () => Promise<CeeCommand>): Entry => ({
+  summary,
+  run: async (words, { cee }) => runCommand(await load(), words, cee),
+});
+
+/** In the order of the overview. */
+const commands: Readonly<Record<string, Entry>> = {
+  new: entry(
+    "write a package for an exit strategy of your own",
+    async () => (await import("./commands/new.js")).newCommand,
+  ),
+  bench: {
+    summary: "compare methods: bench glue, bench paper, bench engine and others",
+    run: (words, names) => main(words, names.bench),
+  },
+  pretrain: {
+    summary: "pre-train an encoder on text files",
+    run: async (words) => (await import("./commands/pretrain.js")).pretrainCommand(words),
+  },
+  export: {
+    summary: "write a model with exits as one ONNX file, its exits inside",
+    run: async (words) => (await import("./commands/export.js")).exportCommand(words),
+  },
+};
+
 const overview = ({ cee }: ProgramNames) => `Usage: ${cee} <command> [options]
 
 Early exit for language models.
 
 Commands:
-  bench glue       train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
-  bench paper      Table 3 with the paper's other tables and figures, in one run
-  bench replay     count how many operating points a second are replayed from one record
-  bench engine     time compiled training and inference against TensorFlow.js and PyTorch
-  bench report     make the report of an earlier run again
-  pretrain         pre-train an encoder on text files
-  export           write a model with exits as one ONNX file, its exits inside
+${Object.entries(commands)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`)
+  .join("\n")}
 
-${cee} <command> --help shows a command's options. CEE_DEBUG=1 prints where an error comes from.
+Start here:
+  ${cee} new strategy margin       a strategy of your own, with its test
+  ${cee} bench glue                train and compare methods on small generated tasks, in minutes
+  ${cee} <command> --help          a command's options, with examples
+
+CEE_DEBUG=1 prints where an error comes from. Exit codes: 0 done, 1 something failed, 2 the command line was wrong, 130
+stopped by Ctrl-C.
 `;
 
 const isHelp = (word: string | undefined) => word === "--help" || word === "-h" || word === "help";
@@ -44,17 +79,10 @@ export async function cee(
     process.stdout.write(overview(names));
     return 0;
   }
-  if (first === "bench") return main(rest, names.bench);
-  if (first === "pretrain") {
-    const { pretrainCommand } = await import("./commands/pretrain.js");
-    return pretrainCommand(rest);
-  }
-  if (first === "export") {
-    const { exportCommand } = await import("./commands/export.js");
-    return exportCommand(rest);
-  }
+  const command = Object.hasOwn(commands, first) ? commands[first] : undefined;
+  if (command) return command.run(rest, names);
   const problem = first.startsWith("-")
     ? `expected a command before the options. Try: ${names.cee} --help`
-    : `there is no such command. ${suggestNames(first, ["bench", "pretrain", "export"])}`;
+    : `there is no such command. ${suggestNames(first, Object.keys(commands))}`;
   throw new BenchError("UNKNOWN_OPTION", first, problem);
 }

@@ -1,4 +1,5 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
+import { type Grammar, parseArgs } from "./arguments.js";
 import { engineHelp, glueHelp, overview, paperHelp, replayHelp, reportHelp } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
@@ -13,14 +14,8 @@ import {
 import { isStop, listenForStop } from "./glue/stop.js";
 import type { PaperOutcome } from "./paper/run-paper.js";
 
-interface Command {
+interface Command extends Grammar {
   readonly help: string;
-  /** Options without a value. */
-  readonly flags: readonly string[];
-  /** Options that may be repeated. */
-  readonly lists: readonly string[];
-  /** What one word without dashes stands for; none is taken otherwise. */
-  readonly operand?: string;
   /** @param program what this command line is called with, for what a reader may copy */
   run(args: Args, words: readonly string[], program: string): Promise<number>;
 }
@@ -62,45 +57,6 @@ export async function main(words: readonly string[], program = PROGRAM): Promise
     return 0;
   }
   return command.run(parseArgs(rest, command), words, program);
-}
-
-/** Splits `--name value`, `--name=value` and flags. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
-export function parseArgs(
-  words: readonly string[],
-  { flags, lists, operand }: Pick<Command, "flags" | "lists" | "operand">,
-): Args {
-  const args: Record<string, string | true | readonly string[]> = {};
-  for (let index = 0; index < words.length; index += 1) {
-    const word = words[index] as string;
-    if (!word.startsWith("-") && operand !== undefined && args[operand] === undefined) {
-      args[operand] = word;
-      continue;
-    }
-    if (!word.startsWith("--"))
-      throw new BenchError(
-        "UNKNOWN_OPTION",
-        word,
-        "is not expected here. Options start with --, and lists are written with commas, without spaces.",
-      );
-    const at = word.indexOf("=");
-    const name = word.slice(2, at < 0 ? undefined : at);
-    const given = at < 0 ? undefined : word.slice(at + 1);
-    if (flags.includes(name)) {
-      if (given !== undefined)
-        throw new BenchError("BAD_OPTION", `--${name}`, `takes no value, got "${given}".`);
-      args[name] = true;
-      continue;
-    }
-    const next = words[index + 1];
-    const value = given ?? (next === undefined || next.startsWith("--") ? undefined : next);
-    if (given === undefined && value !== undefined) index += 1;
-    const before = args[name];
-    if (lists.includes(name)) args[name] = [...(Array.isArray(before) ? before : []), value ?? ""];
-    else if (before !== undefined)
-      throw new BenchError("BAD_OPTION", `--${name}`, "is given twice. Give it once, with commas.");
-    else args[name] = value ?? true;
-  }
-  return args;
 }
 
 async function glue(args: Args, words: readonly string[], program: string): Promise<number> {

@@ -22,7 +22,7 @@ beforeAll(() => {
   const tsup = join(dirname(require.resolve("tsup/package.json")), "dist/cli-default.js");
   const { status, stdout, stderr } = node([tsup, "--no-dts", "--out-dir", join(folder, "dist")]);
   expect(status, stdout + stderr).toBe(0);
-});
+}, 120_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function node(args: readonly string[], cwd = home) {
@@ -37,6 +37,8 @@ describe("the built program", () => {
     [["--help"], "Usage: cee <command>"],
     [["help", "bench"], "Usage: cee bench <command>"],
     [["bench", "glue", "--help"], "Usage: cee bench glue"],
+    [["new", "--help"], "Usage: cee new strategy"],
+    [["help", "new"], "Usage: cee new strategy"],
     [["help", "bench", "engine"], "Usage: cee bench engine"],
   ])("%j prints help that names it", (words, start) => {
     const { status, stdout, stderr } = cee(...words);
@@ -55,6 +57,25 @@ describe("the built program", () => {
     const { status, stdout, stderr } = cee(...words);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
     expect(stderr).toContain(part);
+  });
+
+  it("brings the template of a strategy", () => {
+    const { status, stdout, stderr } = node(
+      [
+        "--conditions=@cee/source",
+        "--import",
+        "tsx",
+        join(folder, manifest.bin.cee),
+        "new",
+        "strategy",
+        "margin",
+      ],
+      folder,
+    );
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("Wrote 6 files to exit-strategy-margin");
+    const written = readFileSync(join(folder, "exit-strategy-margin/src/index.ts"), "utf8");
+    expect(written).toContain('name: "margin"');
   });
 
   it("starts the benchmark's code, which lies beside it", () => {

@@ -77,10 +77,12 @@ describe("--help", () => {
     };
     await follow(fileURLToPath(new URL("../src/bin.ts", import.meta.url)));
     expect([...seen].map((file) => path.basename(file)).sort()).toEqual([
+      "arguments.ts",
       "bin.ts",
       "cee.ts",
       "cli-help.ts",
       "cli.ts",
+      "command.ts",
       "errors.ts",
       "options.ts",
       "stop.ts",

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
-import { parseArgs } from "../src/cli.js";
+import { parseArgs } from "../src/arguments.js";
 import { glueFlags, glueLists, parseGlueOptions } from "../src/glue/options.js";
 import type { GlueOutcome } from "../src/glue/output.js";
 import type { ProgressLine } from "../src/glue/progress.js";

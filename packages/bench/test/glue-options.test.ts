@@ -2,7 +2,8 @@
 import path from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { commandLine, parseArgs } from "../src/cli.js";
+import { parseArgs } from "../src/arguments.js";
+import { commandLine } from "../src/cli.js";
 import { glueHelp } from "../src/cli-help.js";
 import { chooseMethods } from "../src/glue/choose-methods.js";
 import {

@@ -3,7 +3,7 @@ import { readdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import type { ExitRecord } from "@cee/exit-policies";
 import { describe, expect, it } from "vitest";
-import { parseArgs } from "../src/cli.js";
+import { parseArgs } from "../src/arguments.js";
 import { readPaper } from "../src/export/paper-file.js";
 import { glueFlags, glueLists, parseGlueOptions } from "../src/glue/options.js";
 import { figure3, figure4, table2Row } from "../src/paper/from-results.js";

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
 import type { AnyExitStrategyFactory } from "@cee/exit-policies";
-import { parseArgs } from "../cli.js";
+import { parseArgs } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { createReader } from "../glue/options.js";
 import { listenForStop } from "../glue/stop.js";

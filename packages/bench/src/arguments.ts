@@ -1,0 +1,69 @@
+/** @file Splits the words of a command line; what the values mean is each command's business. */
+import { BenchError } from "./errors.js";
+import type { Args } from "./glue/options.js";
+
+/** What the words of a command may be. */
+export interface Grammar {
+  /** Options without a value. */
+  readonly flags: readonly string[];
+  /** Options that may be repeated. */
+  readonly lists: readonly string[];
+  /** What one word without dashes stands for; none is taken otherwise. */
+  readonly operand?: string;
+  /** What all words without dashes stand for, and everything after `--`. */
+  readonly operands?: string;
+}
+
+/** Splits `--name value`, `--name=value`, flags and operands. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
+export function parseArgs(
+  words: readonly string[],
+  { flags, lists, operand, operands }: Grammar,
+): Args {
+  const args: Record<string, string | true | readonly string[]> = {};
+  const append = (name: string, value: string) => {
+    const before = args[name];
+    args[name] = [...(Array.isArray(before) ? before : []), value];
+  };
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index] as string;
+    if (operands !== undefined) {
+      if (word === "--") {
+        for (const rest of words.slice(index + 1)) append(operands, rest);
+        break;
+      }
+      if (!word.startsWith("-") || word === "-") {
+        append(operands, word);
+        continue;
+      }
+    }
+    if (!word.startsWith("-") && operand !== undefined && args[operand] === undefined) {
+      args[operand] = word;
+      continue;
+    }
+    if (!word.startsWith("--"))
+      throw new BenchError(
+        "UNKNOWN_OPTION",
+        word,
+        operands === undefined
+          ? "is not expected here. Options start with --, and lists are written with commas, without spaces."
+          : "is not expected here. Options start with --; words that start with a dash are given after --.",
+      );
+    const at = word.indexOf("=");
+    const name = word.slice(2, at < 0 ? undefined : at);
+    const given = at < 0 ? undefined : word.slice(at + 1);
+    if (flags.includes(name)) {
+      if (given !== undefined)
+        throw new BenchError("BAD_OPTION", `--${name}`, `takes no value, got "${given}".`);
+      args[name] = true;
+      continue;
+    }
+    const next = words[index + 1];
+    const value = given ?? (next === undefined || next.startsWith("--") ? undefined : next);
+    if (given === undefined && value !== undefined) index += 1;
+    if (lists.includes(name)) append(name, value ?? "");
+    else if (args[name] !== undefined)
+      throw new BenchError("BAD_OPTION", `--${name}`, "is given twice. Give it once, with commas.");
+    else args[name] = value ?? true;
+  }
+  return args;
+}
