@@ -323,6 +323,7 @@ export class EarlyExitModel {
   async #end(): Promise<void> {
     await this.#queue.drained();
     await this.#opened.runner.dispose();
+    await this.#opened.single?.dispose();
     await this.#opened.engine.dispose();
   }
 
@@ -362,6 +363,7 @@ export class EarlyExitModel {
     const atFullDepth = monitor.isAtFullDepth;
     return runBatch(batch, {
       runner: this.#opened.runner,
+      single: this.#opened.single,
       strategy,
       padId: this.#settings.tokenizer.padId,
       atFullDepth,

@@ -1,6 +1,6 @@
 /** @file Requests of many callers on one model: gathered, bounded, dropped and failed without harm to each other. */
 import { createRequire } from "node:module";
-import { defineExitStrategy, entropy } from "@cee/exit-policies";
+import { defineExitStrategy, entropy, patience } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import fc from "fast-check";
 import * as v from "valibot";
@@ -55,6 +55,75 @@ describe("the choice of a batch", () => {
     expect(chooseBatch([], 4)).toEqual([]);
     expect(chooseBatch([100, 8, 110, 90, 512], 3)).toEqual([0, 2, 3]);
     expect(chooseBatch([8, 30, 3, 31], 8)).toEqual([0, 1, 2, 3]);
+  });
+});
+
+describe("a request that is alone", () => {
+  const strategies = [undefined, entropy({ threshold: 0.692 }), patience({ patience: 1 })];
+  const partsOf = (strategy: (typeof strategies)[number]): EarlyExitParts =>
+    strategy ? { encoder: tinyParts().encoder, strategy } : tinyParts();
+
+  it.each([0, 1, 2])("gets from one graph what it gets layer by layer (%i)", async (index) => {
+    const parts = partsOf(strategies[index]);
+    const [graph, loop] = [await opened({}, parts), await opened({ inGraph: false }, parts)];
+    const layers = new Set<number>();
+    for (const text of texts) {
+      const [one, other] = [await graph.classify(text), await loop.classify(text)];
+      expect(one).toMatchObject({ exitLayer: other.exitLayer, label: other.label, layers: 3 });
+      expect(one.probabilities).toBeAllclose(other.probabilities, { atol: 1e-5 });
+      layers.add(one.exitLayer);
+    }
+    expect(layers.size).toBeGreaterThan(1);
+  });
+
+  it("is told to observers alike", async () => {
+    const { events, observers } = watched();
+    const model = await opened({ observers });
+    const found: (readonly unknown[])[] = [];
+    for (const inGraph of [true, false]) {
+      const other = inGraph ? model : await opened({ observers, inGraph });
+      events.length = 0;
+      for (const text of texts) await other.classify(text);
+      found.push(events.map(({ milliseconds: _, queueMilliseconds: __, ...event }) => event));
+    }
+    expect(found[0]).toHaveLength(texts.length);
+    expect(found[0]).toEqual(found[1]);
+  });
+
+  // Its host form throws, so whatever answers is the graph.
+  const tensorOnly = defineExitStrategy({
+    ...entropy.definition,
+    name: "tensor-only",
+    decide: () => {
+      throw new Error("asked on the host");
+    },
+  });
+
+  it("runs in the graph, and layer by layer where more than an answer is asked", async () => {
+    const parts = { encoder: tinyParts().encoder, strategy: tensorOnly({ threshold: 0.692 }) };
+    const [model, loop] = [await opened({}, parts), await opened({ inGraph: false }, parts)];
+    const reference = await opened({}, partsOf(entropy({ threshold: 0.692 })));
+    for (const text of texts)
+      expect((await model.classify(text)).exitLayer).toBe(
+        (await reference.classify(text)).exitLayer,
+      );
+    const text = texts[0] as string;
+    const refused = expect.objectContaining({ code: "STRATEGY_THREW" });
+    await expect(model.classify(text, { maxLayer: 2 })).rejects.toEqual(refused);
+    await expect(loop.classify(text)).rejects.toEqual(refused);
+  });
+
+  it("follows the knob that was selected", async () => {
+    const parts = partsOf(entropy({ threshold: 0 }));
+    const model = await opened({}, parts);
+    const depths = async () =>
+      Promise.all(texts.map(async (text) => (await model.classify(text)).exitLayer));
+    for (const text of texts) expect((await model.classify(text)).exitLayer).toBe(3);
+    const rows = Array.from({ length: 30 }, () => texts.map((text) => ({ text }))).flat();
+    const point = await model.selectThreshold({ rows, maxLoss: 0.9, grid: [0, 0.4, 2] });
+    expect(point.knob?.value).toBe(2);
+    expect(await depths()).toEqual(texts.map(() => 1));
+    for (const text of texts) expect((await model.classify(text)).exitLayer).toBe(1);
   });
 });
 
@@ -249,9 +318,9 @@ describe("memory", () => {
     const created = vi.spyOn(runtime.InferenceSession, "create");
     onTestFinished(() => created.mockRestore());
     const model = await opened({ runtime: "onnxruntime-node", maxQueue: 64 });
-    // The embeddings, and each layer with its head.
+    // The embeddings, each layer with its head, and the graph with all of them.
     const sessions = created.mock.calls.length;
-    expect(sessions).toBe(4);
+    expect(sessions).toBe(5);
     const run = async (calls: number) => {
       for (let done = 0; done < calls; done += texts.length)
         await Promise.all(texts.map((text) => model.classify(text)));

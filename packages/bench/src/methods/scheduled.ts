@@ -1,6 +1,6 @@
 /** @file Runs exits that were fixed beforehand row by row, for real: the clock of controls that look at no input. */
-import { openEncoder } from "@cee/backbone";
-import { alwaysAt, classify, type ExitStrategy, toObserver } from "@cee/exit-policies";
+import { alwaysAt, type ExitStrategy } from "@cee/exit-policies";
+import { earlyExits } from "./early-exits.js";
 import type { TimedModel, Trained, Workbench } from "./method.js";
 
 /**
@@ -18,21 +18,13 @@ export async function openScheduled(
     (_, index): ExitStrategy => alwaysAt({ layer: index + 1 }),
   );
   const deepest = strategies[depth - 1] as ExitStrategy;
-  const runner = await openEncoder(
-    bench.engine,
-    trained.model,
-    trained.params,
-    toObserver(deepest),
-    {
-      trained: trained.trained,
-    },
-  );
+  const exits = earlyExits(bench.engine, trained, deepest);
   const layerOf = new Map(bench.dev.map(({ ids }, row) => [ids.join(), exitLayers[row]]));
   return {
     async answer(batch) {
       const layer = layerOf.get(batch.ids.join()) ?? depth;
-      await classify(runner, batch, strategies[layer - 1] as ExitStrategy);
+      await exits.classify(batch, strategies[layer - 1] as ExitStrategy);
     },
-    dispose: () => runner.dispose(),
+    dispose: () => exits.dispose(),
   };
 }

@@ -9,17 +9,17 @@ import {
   fit,
   initHeads,
   type ModelPlan,
-  openEncoder,
   openFlat,
   recordRows,
-  type TokenBatch,
   type TrainingRow,
 } from "@cee/backbone";
 import type { Engine, HostParams } from "@cee/engine";
-import { classify, type ExitRecord, type ExitStrategy, toObserver } from "@cee/exit-policies";
+import { type ExitRecord, type ExitStrategy, toObserver } from "@cee/exit-policies";
 import type { ProgressLine } from "../glue/progress.js";
+import { earlyExits } from "./early-exits.js";
 import { flatAnswers } from "./flat-answers.js";
 import type { RecordedSplit, TimedModel, Trained, TrainingSpec, Workbench } from "./method.js";
+import { strategyParams } from "./strategy-params.js";
 
 export interface WorkbenchOptions
   extends Pick<
@@ -134,22 +134,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
       }
       return running;
     },
-    async open(trained, strategy) {
-      const runner = await openEncoder(
-        engine,
-        trained.model,
-        trained.params,
-        toObserver(strategy, strategyParams(trained.params)),
-        { trained: trained.trained },
-      );
-      return {
-        answer: async (batch: TokenBatch) => {
-          const { predictions } = await classify(runner, batch, strategy);
-          return { predictions };
-        },
-        dispose: () => runner.dispose(),
-      };
-    },
+    open: async (trained, strategy) => earlyExits(engine, trained, strategy),
     async openFull(trained): Promise<TimedModel> {
       const flat = openFlat(engine, trained.model, trained.params);
       return {
@@ -225,14 +210,5 @@ function withHeads(
 function prefixed(own: HostParams): HostParams {
   return Object.fromEntries(
     Object.entries(own).map(([name, tensor]) => [`strategy.${name}`, tensor]),
-  );
-}
-
-function strategyParams(params: HostParams): HostParams {
-  const prefix = "strategy.";
-  return Object.fromEntries(
-    Object.entries(params)
-      .filter(([path]) => path.startsWith(prefix))
-      .map(([path, tensor]) => [path.slice(prefix.length), tensor]),
   );
 }

@@ -1,10 +1,13 @@
 /** @file Runs one batch of requests: each is answered as soon as its row leaves. */
 import { type TokenBatch, toBatch } from "@cee/backbone";
 import { classify, type ExitRunner, type ExitStrategy, type RowAnswer } from "@cee/exit-policies";
+import type { SingleExits } from "./single-exits.js";
 import type { Ticket } from "./ticket.js";
 
 export interface BatchContext<TAnswer> {
   readonly runner: ExitRunner<TokenBatch>;
+  /** For a request that is alone and wants nothing but an answer; `undefined` to go layer by layer. */
+  readonly single: SingleExits | undefined;
   readonly strategy: ExitStrategy;
   readonly padId: number;
   /** Answers wait for full depth. */
@@ -35,43 +38,61 @@ export async function runBatch<TAnswer>(
     ticket.left = undefined;
   }
   const at = (row: number) => tickets[row] as Ticket<TAnswer>;
+  const batch = toBatch(
+    tickets.map(({ row }) => row),
+    { padId },
+  );
   try {
-    await classify(
-      runner,
-      toBatch(
-        tickets.map(({ row }) => row),
-        { padId },
-      ),
-      strategy,
-      {
-        rows: {
-          maxLayer: (row) => at(row).maxLayer,
-          isAbandoned: (row) => at(row).hasFailed,
-          onVerdict(row, answer) {
-            const ticket = at(row);
-            ticket.left = answer;
-            if (atFullDepth) return "hold";
-            return ticket.isAudited ? "compare" : "leave";
-          },
-          onExit(row, answer) {
-            const ticket = at(row);
-            settle(ticket, answer, context);
-            // Full depth is known at no cost; what was held back, or nothing, is compared with it.
-            if (answer.layer === depth && (ticket.isAudited || atFullDepth))
-              context.onCompared(ticket, ticket.left ?? answer, answer);
-          },
-          onFullDepth(row, answer) {
-            const ticket = at(row);
-            context.onCompared(ticket, ticket.left as RowAnswer, answer);
-          },
+    if (isPlain(tickets, context)) {
+      if (at(0).hasFailed) return;
+      const answer = await (context.single as SingleExits).answer(batch, strategy);
+      if (answer.layer < depth) at(0).left = answer;
+      settle(at(0), answer, context);
+      return;
+    }
+    await classify(runner, batch, strategy, {
+      rows: {
+        maxLayer: (row) => at(row).maxLayer,
+        isAbandoned: (row) => at(row).hasFailed,
+        onVerdict(row, answer) {
+          const ticket = at(row);
+          ticket.left = answer;
+          if (atFullDepth) return "hold";
+          return ticket.isAudited ? "compare" : "leave";
+        },
+        onExit(row, answer) {
+          const ticket = at(row);
+          settle(ticket, answer, context);
+          // Full depth is known at no cost; what was held back, or nothing, is compared with it.
+          if (answer.layer === depth && (ticket.isAudited || atFullDepth))
+            context.onCompared(ticket, ticket.left ?? answer, answer);
+        },
+        onFullDepth(row, answer) {
+          const ticket = at(row);
+          context.onCompared(ticket, ticket.left as RowAnswer, answer);
         },
       },
-    );
+    });
   } catch (error) {
     const left = tickets.filter(({ isOpen }) => isOpen);
     if (tickets.length > 1) for (const ticket of left) await runBatch([ticket], context);
     else for (const ticket of left) fail(ticket, error, context);
   }
+}
+
+/** Whether one graph can do what is asked: it tells nothing of a row before its end, and knows no depth but its own. */
+function isPlain<TAnswer>(
+  tickets: readonly Ticket<TAnswer>[],
+  { single, strategy, atFullDepth, runner }: BatchContext<TAnswer>,
+): boolean {
+  const [ticket] = tickets as [Ticket<TAnswer>];
+  return (
+    tickets.length === 1 &&
+    !atFullDepth &&
+    !ticket.isAudited &&
+    (ticket.maxLayer ?? runner.shape.depth) >= runner.shape.depth &&
+    single?.decides(strategy) === true
+  );
 }
 
 function settle<TAnswer>(
