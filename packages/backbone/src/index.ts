@@ -86,12 +86,14 @@ export {
   loadLlama2cTokenizer,
 } from "./llama2c.js";
 export { exportPretrained, initFromFolder } from "./pretrain/folder.js";
+export { feedMlm, initPretraining, type MlmInputs } from "./pretrain/mlm.js";
 export {
   type PretrainOptions,
   type PretrainReport,
   type PretrainResult,
   pretrain,
 } from "./pretrain/pretrain.js";
+export { createPretrainProgram, type PretrainProgram } from "./pretrain/program.js";
 export { type PretrainSettings, parsePretrainSettings } from "./pretrain/settings.js";
 export type { Evaluation, PretrainProgress } from "./pretrain/state.js";
 export {

@@ -36,8 +36,9 @@ def load(request):
         flat = torch.frombuffer(data, dtype=kind, count=count, offset=entry["offset"])
         tensors[entry["name"]] = flat.reshape(entry["shape"]).clone()
     batch = {name[6:]: t for name, t in tensors.items() if name.startswith("batch.")}
-    for name in ("ids", "types", "positions", "labels"):
-        batch[name] = batch[name].long()
+    for name, tensor in batch.items():
+        if tensor.dtype == torch.int32:
+            batch[name] = tensor.long()
     params = {
         name: torch.nn.Parameter(tensor)
         for name, tensor in tensors.items()
@@ -46,14 +47,15 @@ def load(request):
     return params, batch, request["sizes"]
 
 
-def exit_losses(params, batch, sizes, training):
+def hidden_states(params, batch, sizes, training):
+    """The output of every layer, each `[rows, length, width]`."""
     rate = sizes["dropout"]
     rows, length = batch["ids"].shape
     heads, width = sizes["heads"], sizes["width"]
     depth_of_head = width // heads
 
     def dense(x, path):
-        return F.linear(x, params[path + ".weight"], params[path + ".bias"])
+        return linear(params, x, path)
 
     def norm(x, path):
         return F.layer_norm(x, (width,), params[path + ".weight"], params[path + ".bias"], 1e-12)
@@ -70,7 +72,7 @@ def exit_losses(params, batch, sizes, training):
     hidden = hidden + F.embedding(batch["positions"], params[embeddings + "position_embeddings.weight"])
     hidden = drop(norm(hidden, embeddings + "LayerNorm"))
     bias = ((1 - batch["mask"]) * -10000.0)[:, None, None, :]
-    losses = []
+    states = []
     for layer in range(1, sizes["depth"] + 1):
         path = f"backbone.encoder.layer.{layer - 1}."
         query = split(dense(hidden, path + "attention.self.query")) * depth_of_head**-0.5
@@ -82,9 +84,23 @@ def exit_losses(params, batch, sizes, training):
         hidden = norm(attended + hidden, path + "attention.output.LayerNorm")
         inner = F.gelu(dense(hidden, path + "intermediate.dense"))
         hidden = norm(drop(dense(inner, path + "output.dense")) + hidden, path + "output.LayerNorm")
-        pooled = drop(torch.tanh(dense(hidden[:, 0], f"heads.{layer}.pooler")))
-        losses.append(F.cross_entropy(dense(pooled, f"heads.{layer}.classifier"), batch["labels"]))
-    return losses
+        states.append(hidden)
+    return states
+
+
+def linear(params, x, path):
+    return F.linear(x, params[path + ".weight"], params[path + ".bias"])
+
+
+def exit_loss(params, batch, sizes, training):
+    """The sum over exits of the mean cross-entropy."""
+    total = 0
+    for layer, hidden in enumerate(hidden_states(params, batch, sizes, training), start=1):
+        pooled = torch.tanh(linear(params, hidden[:, 0], f"heads.{layer}.pooler"))
+        pooled = F.dropout(pooled, sizes["dropout"], training)
+        logits = linear(params, pooled, f"heads.{layer}.classifier")
+        total = total + F.cross_entropy(logits, batch["labels"])
+    return total
 
 
 def libraries():
@@ -124,7 +140,8 @@ def create_optimizer(params, adamw):
     return torch.optim.AdamW(groups, foreach=False, **common)
 
 
-def main():
+def serve(loss_of):
+    """Answers requests until the input ends; `loss_of(params, batch, sizes, training)` is what is timed."""
     model = optimizer = adamw = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -140,10 +157,10 @@ def main():
             continue
         elif command == "forward":
             with torch.inference_mode():
-                loss = sum(exit_losses(*model, training=False)).item()
+                loss = loss_of(*model, training=False).item()
         elif command == "step":
             optimizer.zero_grad(set_to_none=True)
-            total = sum(exit_losses(*model, training=True))
+            total = loss_of(*model, training=True)
             total.backward()
             torch.nn.utils.clip_grad_norm_(model[0].values(), adamw["clipNorm"])
             optimizer.step()
@@ -155,4 +172,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    serve(exit_loss)

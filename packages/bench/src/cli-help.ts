@@ -5,11 +5,12 @@ export const overview = `Usage: pnpm bench <command> [options]
 Compares early-exit methods for language models: trains them, lets them exit early, and says what that saves and costs.
 
 Commands:
-  glue      train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
-  paper     all tables and figures of the ConsistentEE paper on classification, in one run
-  engine    time compiled training and inference against TensorFlow.js and PyTorch
-  report    make the report, tables and pictures of an earlier run again, without training
-  replay    count the (strategy, knob value) points per second that a record is replayed at
+  glue         train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
+  paper        all tables and figures of the ConsistentEE paper on classification, in one run
+  engine       time compiled training and inference against TensorFlow.js and PyTorch
+  pretraining  time a pre-training step against PyTorch, and say where its time goes
+  report       make the report, tables and pictures of an earlier run again, without training
+  replay       count the (strategy, knob value) points per second that a record is replayed at
 
 Start here:
   pnpm bench glue                                        small generated tasks: minutes, no download
@@ -83,6 +84,20 @@ Examples:
   pnpm bench glue --data hub --tasks rte --backbone google-bert/bert-base-uncased --preset paper
   pnpm bench glue --strategy ./margin.ts
   pnpm bench glue --strategy margin --head ./my-head.ts   the package exit-strategy-margin, on heads of yours
+`;
+
+export const pretrainingHelp = `Usage: pnpm bench pretraining [options]
+
+Times one step of masked language modelling with a loss at several exits, compiled and in PyTorch where it is installed,
+taking turns within one run; then profiles a few steps and prints each kind of kernel's share of the time.
+
+  --depth <n>         (default: 12)            --batch <n>        rows of a batch (default: 64)
+  --width <n>         (default: 128)           --length <n>       tokens per row (default: 64)
+  --heads <n>         (default: 4)             --vocabulary <n>   (default: 8000)
+  --exits <n>         that score each masked place besides the last (default: 2)
+  --rounds <n>        (default: 9)             --threads <n>      (default: all processors)
+  --no-torch          leaves PyTorch out
+  --check             exit code 1 when the project's bar is not met
 `;
 
 export const engineHelp = `Usage: pnpm bench engine [options]

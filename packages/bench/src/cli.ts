@@ -1,6 +1,14 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
 import { type Grammar, parseArgs } from "./arguments.js";
-import { engineHelp, glueHelp, overview, paperHelp, replayHelp, reportHelp } from "./cli-help.js";
+import {
+  engineHelp,
+  glueHelp,
+  overview,
+  paperHelp,
+  pretrainingHelp,
+  replayHelp,
+  reportHelp,
+} from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
   type Args,
@@ -24,6 +32,12 @@ const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
+  pretraining: {
+    help: pretrainingHelp,
+    flags: ["no-torch", "check"],
+    lists: [],
+    run: pretraining,
+  },
   replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
   report: { help: reportHelp, flags: [], lists: [], operand: "folder", run: report },
 };
@@ -150,6 +164,29 @@ async function engine(args: Args): Promise<number> {
   const { bars } = await runEngineBench({
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     ...(widths.length > 0 ? { widths } : {}),
+    torch: args["no-torch"] !== true,
+    log: (line) => process.stdout.write(`${line}\n`),
+  });
+  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+async function pretraining(args: Args): Promise<number> {
+  const names = ["depth", "width", "heads", "vocabulary", "batch", "length", "exits", "threads"];
+  const read = createReader(args, [...names, "rounds", "no-torch", "check"]);
+  const given = {
+    depth: read.whole("depth", 1),
+    width: read.whole("width", 8),
+    heads: read.whole("heads", 1),
+    vocabulary: read.whole("vocabulary", 8),
+    batch: read.whole("batch", 1),
+    length: read.whole("length", 8),
+    exits: read.whole("exits", 0),
+    threads: read.whole("threads", 1),
+    rounds: read.whole("rounds", 1),
+  };
+  const { runPretrainingBench } = await import("./engine/pretraining.js");
+  const { bars } = await runPretrainingBench({
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     torch: args["no-torch"] !== true,
     log: (line) => process.stdout.write(`${line}\n`),
   });

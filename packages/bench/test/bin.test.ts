@@ -88,7 +88,7 @@ describe("the built program", () => {
       ...["bench", "engine", ...words.split(" ")],
     ]);
     expect(status, stderr).toBe(0);
-    expect(stdout).toContain("training step, compiled: ");
+    expect(stdout).toContain("training step at width 16, compiled: ");
   });
 });
 

@@ -1,6 +1,7 @@
 /** @file The engine's benchmark on a tiny model: every candidate computes the same loss, and bars are judged. */
 import { expect, it } from "vitest";
 import { runEngineBench } from "../src/engine/index.js";
+import { runPretrainingBench } from "../src/engine/pretraining.js";
 import { findTorch, openblasCore } from "../src/engine/torch.js";
 
 const tiny = { widths: [128], depth: 2, heads: 2, vocabulary: 50, batch: 4, length: 6, threads: 1 };
@@ -25,6 +26,29 @@ it("times the compiled form, wasm and, where it is installed, PyTorch", async ()
   expect(bars.map(({ limit }) => limit)).toContain("at least 10");
   if ("missing" in torch) expect(notes).toEqual([torch.missing]);
   expect(lines.join("\n")).toContain("| 128 | training step | compiled |");
+});
+
+it("times a step of pre-training, and says where its time goes", async () => {
+  const lines: string[] = [];
+  const { timings, kernels, bars, notes } = await runPretrainingBench({
+    ...{ depth: 3, width: 16, heads: 2, vocabulary: 50, batch: 4, length: 16, threads: 1 },
+    rounds: 2,
+    log: (line) => lines.push(line),
+  });
+  const torch = await findTorch();
+  // Losses that differ between candidates would have thrown.
+  expect(timings.map(({ candidate }) => candidate)).toEqual([
+    "compiled",
+    ...("python" in torch ? ["PyTorch"] : []),
+  ]);
+  expect(bars).toHaveLength(timings.length - 1);
+  expect(kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 6);
+  const gemm = kernels.find(({ kernel }) => kernel === "Gemm");
+  expect(gemm).toMatchObject({ isMatrixProduct: true });
+  // Profiled once a step, whatever the number of steps.
+  expect(kernels.every(({ calls }) => Number.isInteger(calls))).toBe(true);
+  if ("missing" in torch) expect(notes).toEqual([torch.missing]);
+  expect(lines.join("\n")).toMatch(/Outside matrix products: \d+\.\d % of the kernels' time/);
 });
 
 it("says what is missing where there is no Python, or no PyTorch in it", async () => {

@@ -36,7 +36,13 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
     return eagerEngine(options, reasons);
   }
   const providers = options.providers ?? ["cpu"];
-  const sessions = new SessionCache(runtime, { providers, threads });
+  const { profile } = options;
+  if (profile !== undefined && runtime.name !== "onnxruntime-node")
+    throw new EngineError(
+      "BAD_OPTION",
+      `[engine] profile needs onnxruntime-node, got ${runtime.name}. Leave profile out, or install onnxruntime-node.`,
+    );
+  const sessions = new SessionCache(runtime, { providers, threads, profile });
   const hint =
     runtime.name === "onnxruntime-node"
       ? ""

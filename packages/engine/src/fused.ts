@@ -154,28 +154,66 @@ export function embedding(table: tf.Tensor, ids: tf.Tensor): tf.Tensor {
   return tf.gather(table, ids);
 }
 
+const oneHot = (labels: tf.Tensor, classes: number) =>
+  tf.cast(tf.oneHot(tf.reshape(labels as tf.Tensor2D, [-1]), classes), "float32"); // [N, C]
+
+/** From `[N, C]` logits and `[N, 1]` labels; the further result is the log-probabilities, for the gradient. */
 const crossEntropyOp = defineTracedOp<{ readonly classes: number }>({
   name: "softmaxCrossEntropy",
-  eager: ([logits, target]) =>
-    tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits as tf.Tensor2D), target as tf.Tensor2D), 1)),
-  trace(t, [logits, target]) {
-    if (!logits || !target) throw new Error("internal: cross-entropy without inputs");
-    const logProbs = t.graph.node("LogSoftmax", [logits], logits, { axis: 1 });
-    return t.unary("Neg", t.reduce("ReduceSum", t.binary("Mul", logProbs, target), [1], false));
+  eager([logits, labels], { classes }) {
+    const logProbs = tf.logSoftmax(logits as tf.Tensor2D);
+    return [tf.neg(tf.sum(tf.mul(logProbs, oneHot(labels as tf.Tensor, classes)), 1)), logProbs];
   },
-  // The tape's way through the logarithm is a dozen passes; this is two.
-  gradient: (dy, [logits, target]) => [
-    tf.mul(
-      tf.sub(tf.softmax(logits as tf.Tensor2D), target as tf.Tensor2D),
-      tf.expandDims(dy, 1), // [N, 1]
+  trace(t, [logits, labels]) {
+    if (!logits || !labels) throw new Error("internal: cross-entropy without inputs");
+    const [N] = logits.shape as [number];
+    const logProbs = t.graph.node("LogSoftmax", [logits], logits, { axis: 1 });
+    const picked = t.graph.node(
+      "GatherElements",
+      [logProbs, labels],
+      { type: "float32", shape: [N, 1] },
+      { axis: 1 },
+    );
+    return [t.reduce("ReduceSum", t.unary("Neg", picked), [1], false), logProbs];
+  },
+  gradient: (dy, [, labels], [, logProbs], { classes }) => [
+    crossEntropyGradientOp(
+      [tf.expandDims(dy, 1), tf.exp(logProbs as tf.Tensor), labels as tf.Tensor],
+      { classes },
     ),
     undefined,
   ],
 });
 
-/** Cross-entropy in nats of each row; `logits` is `[N, C]`, `labels` class indices `[N]` (int32 or float32); `[N]`. */
+/**
+ * `dy (p - onehot(label))` from `dy` `[N, 1]`, probabilities `[N, C]` and labels `[N, 1]`, without a one-hot matrix: with a
+ * vocabulary of classes, every pass over `[N, C]` costs as much as a layer.
+ */
+const crossEntropyGradientOp = defineTracedOp<{ readonly classes: number }>({
+  name: "softmaxCrossEntropyGradient",
+  eager: ([dy, probabilities, labels], { classes }) =>
+    tf.mul(
+      tf.sub(probabilities as tf.Tensor, oneHot(labels as tf.Tensor, classes)),
+      dy as tf.Tensor,
+    ),
+  trace(t, [dy, probabilities, labels]) {
+    if (!dy || !probabilities || !labels) throw new Error("internal: no inputs");
+    const scaled = t.binary("Mul", probabilities, dy);
+    return t.graph.node(
+      "ScatterElements",
+      [scaled, labels, t.unary("Neg", dy)],
+      { type: "float32", shape: scaled.shape },
+      { axis: 1, reduction: "add" },
+    );
+  },
+});
+
+/**
+ * Cross-entropy in nats of each row; `logits` is `[N, C]`, `labels` class indices `[N]` from 0 to C - 1 (int32 or float32);
+ * `[N]`.
+ */
 export function softmaxCrossEntropy(logits: tf.Tensor2D, labels: tf.Tensor1D): tf.Tensor1D {
-  const [, C] = logits.shape;
-  const target = tf.cast(tf.oneHot(tf.cast(labels, "int32"), C), "float32"); // [N, C]
-  return crossEntropyOp([logits, target], { classes: C }) as tf.Tensor1D;
+  const classes = logits.shape[1];
+  const column = tf.expandDims(tf.cast(labels, "int32"), 1); // [N, 1]
+  return crossEntropyOp([logits, column], { classes }) as tf.Tensor1D;
 }

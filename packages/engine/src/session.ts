@@ -51,6 +51,8 @@ function firstLine(cause: unknown): string {
 export interface SessionOptions {
   readonly providers: readonly string[];
   readonly threads: number;
+  /** What the file names of profiles start with. */
+  readonly profile?: string | undefined;
 }
 
 interface Shared {
@@ -147,7 +149,7 @@ export class SessionCache {
   }
 
   async #create(name: string, model: Uint8Array): Promise<InferenceSession> {
-    const { providers, threads } = this.options;
+    const { providers, threads, profile } = this.options;
     const isWeb = this.runtime.name === "onnxruntime-web";
     if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
     try {
@@ -158,6 +160,7 @@ export class SessionCache {
         logSeverityLevel: 4,
         intraOpNumThreads: isWeb ? 1 : threads,
         interOpNumThreads: 1,
+        ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
         // Spinning threads of one session starve the next one when several run in turn.
         extra: {
           session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } },

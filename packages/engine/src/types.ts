@@ -57,6 +57,12 @@ export interface EngineOptions {
    * @default the number of processors available to this process
    */
   readonly threads?: number;
+  /**
+   * Path that ONNX Runtime's profiles start with, a JSON file of every session's kernels and their times, written when the
+   * session ends; onnxruntime-node only. Profiling slows small kernels down.
+   * @default none is written
+   */
+  readonly profile?: string;
   /** Called once with each line worth showing to a person, such as which runtime was taken. */
   readonly log?: (line: string) => void;
 }

@@ -13,7 +13,6 @@ import {
   useBackend,
 } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
-import { BenchError } from "../errors.js";
 import {
   ADAMW,
   BATCH_SPECS,
@@ -30,6 +29,7 @@ import {
   trainingStep,
 } from "./model.js";
 import { findTorch, startTorch } from "./torch.js";
+import { type Candidate, type Turns, takeTurns, timed } from "./turns.js";
 
 export interface EngineBenchOptions {
   /** @default [128, 384] */
@@ -57,15 +57,9 @@ export interface EngineBenchOptions {
   readonly log?: (line: string) => void;
 }
 
-export interface EngineTiming {
+export interface EngineTiming extends Turns {
   readonly width: number;
   readonly work: "forward" | "training step";
-  readonly candidate: string;
-  /** Milliseconds of each round. */
-  readonly rounds: readonly number[];
-  readonly median: number;
-  /** This median over that of the compiled form with all threads. */
-  readonly ratio: number;
 }
 
 export interface EngineBar {
@@ -143,16 +137,9 @@ interface WidthPlan {
   readonly notes: string[];
 }
 
-/** One candidate for one kind of work. */
-interface Candidate {
-  readonly name: string;
-  readonly rounds: number;
-  /** Runs once. */
-  readonly run: () => Promise<{ readonly milliseconds: number; readonly loss: number }>;
-}
-
 async function measureWidth(plan: WidthPlan): Promise<EngineTiming[]> {
   const { sizes, threads, rounds, wasmRounds } = plan;
+  const { width } = sizes;
   const config = bertConfig(sizes);
   const params = createParams(config, SEED);
   const batch = createBatch(sizes, SEED);
@@ -190,57 +177,28 @@ async function measureWidth(plan: WidthPlan): Promise<EngineTiming[]> {
       step.push({ name, rounds: 1, run: wasm.step });
     }
     return [
-      ...(await takeTurns("forward", forward, plan)),
-      ...(await takeTurns("training step", step, plan)),
+      ...timings(
+        "forward",
+        width,
+        await takeTurns(`forward at width ${width}`, forward, { ...plan, sameLoss: true }),
+      ),
+      ...timings(
+        "training step",
+        width,
+        await takeTurns(`training step at width ${width}`, step, plan),
+      ),
     ];
   } finally {
     for (const close of closers.reverse()) await close();
   }
 }
 
-/** One warm-up each, then round by round; a candidate that fails is noted and left out. */
-async function takeTurns(
+function timings(
   work: EngineTiming["work"],
-  candidates: readonly Candidate[],
-  { sizes, rounds, log, notes }: WidthPlan,
-): Promise<EngineTiming[]> {
-  const measured = new Map<Candidate, number[]>();
-  let expected: number | undefined;
-  for (const candidate of candidates) {
-    try {
-      const { loss } = await candidate.run();
-      if (work === "forward") expected = checkLoss(candidate.name, loss, expected);
-      measured.set(candidate, []);
-    } catch (cause) {
-      if (candidate.name === COMPILED || cause instanceof BenchError) throw cause;
-      const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
-      notes.push(`${candidate.name}, ${work} at width ${sizes.width}, failed: ${reason}`);
-    }
-  }
-  for (let round = 0; round < rounds; round += 1) {
-    for (const [candidate, times] of measured) {
-      if (times.length < candidate.rounds) times.push((await candidate.run()).milliseconds);
-    }
-  }
-  const base = median([...measured][0]![1]);
-  return [...measured].map(([{ name }, times]) => {
-    const middle = median(times);
-    log(`  ${work}, ${name}: ${middle.toFixed(1)} ms`);
-    const { width } = sizes;
-    return { width, work, candidate: name, rounds: times, median: middle, ratio: middle / base };
-  });
-}
-
-/** The same weights and batch must give the same loss, or the candidates compute different models. */
-function checkLoss(name: string, loss: number, expected: number | undefined): number {
-  if (expected !== undefined && !(Math.abs(loss - expected) <= 1e-4 * Math.abs(expected))) {
-    throw new BenchError(
-      "RUN_MISMATCH",
-      name,
-      `the loss without dropout is ${loss}, but ${expected} when compiled. The models differ; do not compare their times.`,
-    );
-  }
-  return expected ?? loss;
+  width: number,
+  turns: readonly Turns[],
+): EngineTiming[] {
+  return turns.map((turn) => ({ ...turn, work, width }));
 }
 
 type Config = ReturnType<typeof bertConfig>;
@@ -326,12 +284,6 @@ async function startWasm(config: Config, params: HostParams, batch: Batch) {
   };
 }
 
-async function timed(action: () => Promise<number>) {
-  const start = performance.now();
-  const loss = await action();
-  return { milliseconds: performance.now() - start, loss };
-}
-
 function judge(timings: readonly EngineTiming[]): EngineBar[] {
   const bars: EngineBar[] = [];
   for (const { width, work, candidate, ratio } of timings) {
@@ -361,12 +313,6 @@ function formatTable(timings: readonly EngineTiming[]): string[] {
     );
   }
   return [...lines, ""];
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
 function mapParams(params: HostParams, change: (tensor: HostTensor) => HostTensor): HostParams {

@@ -49,11 +49,15 @@ export async function findTorch(pythons: readonly string[] = PYTHONS): Promise<T
   return { missing: `PyTorch was not found (${reasons.join("; ")}). ${apt}` };
 }
 
+/** The scripts beside the package's sources. */
+export type TorchScript = "torch_bert.py" | "torch_mlm.py";
+
 /** Starts PyTorch with a model and a batch. */
 export async function startTorch(
   python: string,
   tensors: Readonly<Record<string, HostTensor>>,
   settings: { readonly sizes: object; readonly threads: number; readonly adamw: object },
+  script: TorchScript = "torch_bert.py",
 ): Promise<Torch> {
   const folder = await mkdtemp(join(tmpdir(), "cee-torch-"));
   const manifest = join(folder, "manifest.json");
@@ -70,7 +74,7 @@ export async function startTorch(
   await writeFile(manifest, JSON.stringify(entries));
 
   const { threads } = settings;
-  const child = spawn(python, [scriptPath()], {
+  const child = spawn(python, [scriptPath(script)], {
     stdio: ["pipe", "pipe", "pipe"],
     env: {
       // Like the compiled form's: threads that spin while others work cost whoever's turn it is, PyTorch included.
@@ -95,7 +99,7 @@ export async function startTorch(
     const line = await lines.next();
     if (!line.done) return JSON.parse(line.value) as TAnswer;
     const last = complaint.trim().split("\n").at(-1);
-    throw new BenchError("RUN_MISMATCH", "torch_bert.py", `PyTorch stopped: ${last}.`);
+    throw new BenchError("RUN_MISMATCH", script, `PyTorch stopped: ${last}.`);
   };
   const close = async () => {
     child.stdin.end();
@@ -152,10 +156,10 @@ function readProcessor(): string {
 }
 
 /** Beside the sources, or beside the built package. */
-function scriptPath(): string {
-  for (const place of ["../../scripts/torch_bert.py", "../scripts/torch_bert.py"]) {
-    const path = fileURLToPath(new URL(place, import.meta.url));
+function scriptPath(script: TorchScript): string {
+  for (const place of ["../../scripts", "../scripts"]) {
+    const path = fileURLToPath(new URL(`${place}/${script}`, import.meta.url));
     if (existsSync(path)) return path;
   }
-  throw new BenchError("MISSING_FILE", "torch_bert.py", "is not there. Reinstall @cee/bench.");
+  throw new BenchError("MISSING_FILE", script, "is not there. Reinstall @cee/bench.");
 }

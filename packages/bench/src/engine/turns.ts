@@ -1,0 +1,88 @@
+/** @file Candidates for the same work that take turns, so that a change of the machine's speed meets all of them. */
+import { BenchError } from "../errors.js";
+
+/** One candidate for one kind of work. */
+export interface Candidate {
+  readonly name: string;
+  readonly rounds: number;
+  /** Runs once. */
+  readonly run: () => Promise<{ readonly milliseconds: number; readonly loss: number }>;
+}
+
+/** The times of one candidate. */
+export interface Turns {
+  readonly candidate: string;
+  /** Milliseconds of each round. */
+  readonly rounds: readonly number[];
+  readonly median: number;
+  /** This median over that of the first candidate. */
+  readonly ratio: number;
+}
+
+export interface TurnsOptions {
+  readonly rounds: number;
+  /** Whether the warm-up's losses must agree: without dropout they are those of the same model on the same batch. */
+  readonly sameLoss?: boolean;
+  readonly log: (line: string) => void;
+  /** Receives what could not be measured, and why. */
+  readonly notes: string[];
+}
+
+/**
+ * One warm-up each, then round by round; a candidate that fails is noted and left out.
+ * @throws BenchError `RUN_MISMATCH` where losses must agree and do not, and whatever the first candidate throws
+ */
+export async function takeTurns(
+  work: string,
+  candidates: readonly Candidate[],
+  { rounds, sameLoss = false, log, notes }: TurnsOptions,
+): Promise<Turns[]> {
+  const measured = new Map<Candidate, number[]>();
+  let expected: number | undefined;
+  for (const candidate of candidates) {
+    try {
+      const { loss } = await candidate.run();
+      if (sameLoss) expected = checkLoss(candidate.name, loss, expected);
+      measured.set(candidate, []);
+    } catch (cause) {
+      if (candidate === candidates[0] || cause instanceof BenchError) throw cause;
+      const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
+      notes.push(`${candidate.name}, ${work}, failed: ${reason}`);
+    }
+  }
+  for (let round = 0; round < rounds; round += 1) {
+    for (const [candidate, times] of measured) {
+      if (times.length < candidate.rounds) times.push((await candidate.run()).milliseconds);
+    }
+  }
+  const base = median([...measured][0]![1]);
+  return [...measured].map(([{ name }, times]) => {
+    const middle = median(times);
+    log(`  ${work}, ${name}: ${middle.toFixed(1)} ms`);
+    return { candidate: name, rounds: times, median: middle, ratio: middle / base };
+  });
+}
+
+/** The same weights and batch must give the same loss, or the candidates compute different models. */
+function checkLoss(name: string, loss: number, expected: number | undefined): number {
+  if (expected !== undefined && !(Math.abs(loss - expected) <= 1e-4 * Math.abs(expected))) {
+    throw new BenchError(
+      "RUN_MISMATCH",
+      name,
+      `the loss without dropout is ${loss}, but ${expected} when compiled. The models differ; do not compare their times.`,
+    );
+  }
+  return expected ?? loss;
+}
+
+export async function timed(action: () => Promise<number>) {
+  const start = performance.now();
+  const loss = await action();
+  return { milliseconds: performance.now() - start, loss };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}
