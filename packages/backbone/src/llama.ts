@@ -32,6 +32,8 @@ export interface LlamaFrame {
   readonly cos: tf.Tensor4D;
   readonly sin: tf.Tensor4D;
   readonly bias: tf.Tensor5D;
+  /** What an adapter adds to the output of the projection at `path` for its `input`; `undefined` where there is none. */
+  readonly adapt?: (path: string, input: tf.Tensor3D) => tf.Tensor3D | undefined;
 }
 
 export interface LlamaBlockResult {
@@ -105,24 +107,32 @@ export function llamaFrame(
   };
 }
 
-/** Block `layer` (1..depth): self-attention and feed-forward, each behind an RMSNorm and beside a residual. */
+/**
+ * Block `layer` (1..depth): self-attention and feed-forward, each behind an RMSNorm and beside a residual. Without a cache
+ * the texts start here.
+ */
 export function llamaBlock(
   params: TensorParams,
   layer: number,
   hidden: tf.Tensor3D,
-  cache: LlamaCache,
+  cache: LlamaCache | undefined,
   frame: LlamaFrame,
   config: LlamaConfig,
 ): LlamaBlockResult {
   const path = llamaBlockPath(layer);
   const input = norm(params, `${path}.input_layernorm`, hidden, config);
   const added = llamaKeysAndValues(params, layer, input, frame, config);
-  const grown: LlamaCache = {
-    keys: tf.concat([cache.keys, added.keys], 2), // [B, G, T, D]
-    values: tf.concat([cache.values, added.values], 2),
-  };
+  const grown: LlamaCache = cache
+    ? {
+        keys: tf.concat([cache.keys, added.keys], 2), // [B, G, T, D]
+        values: tf.concat([cache.values, added.values], 2),
+      }
+    : added;
   const mixed = attention(params, layer, input, grown, frame, config);
-  return { hidden: feedForward(params, layer, tf.add(hidden, mixed), config), cache: grown };
+  return {
+    hidden: feedForward(params, layer, tf.add(hidden, mixed), frame, config),
+    cache: grown,
+  };
 }
 
 /** The second half of a block: SwiGLU behind its norm, beside a residual. */
@@ -130,13 +140,15 @@ function feedForward(
   params: TensorParams,
   layer: number,
   attended: tf.Tensor3D,
+  frame: LlamaFrame,
   config: LlamaConfig,
 ): tf.Tensor3D {
   const path = llamaBlockPath(layer);
   const inner = norm(params, `${path}.post_attention_layernorm`, attended, config);
-  const gate = dense(params, `${path}.mlp.gate_proj`, inner); // [B, S, F]
-  const open = tf.mul(tf.mul(gate, tf.sigmoid(gate)), dense(params, `${path}.mlp.up_proj`, inner));
-  return tf.add(attended, dense(params, `${path}.mlp.down_proj`, open as tf.Tensor3D));
+  const gate = dense(params, `${path}.mlp.gate_proj`, inner, frame); // [B, S, F]
+  const up = dense(params, `${path}.mlp.up_proj`, inner, frame);
+  const open = tf.mul(tf.mul(gate, tf.sigmoid(gate)), up) as tf.Tensor3D;
+  return tf.add(attended, dense(params, `${path}.mlp.down_proj`, open, frame));
 }
 
 /** The cached part of what {@link llamaStep} looks at. */
@@ -164,7 +176,7 @@ export function llamaStep(
   const { heads: N, kvHeads: G, headSize: D } = config;
   const R = N / G;
   const [B, S] = input.shape;
-  const split4 = split(dense(params, `${path}.q_proj`, input), N, config); // [B, N, S, D]
+  const split4 = split(dense(params, `${path}.q_proj`, input, frame), N, config); // [B, N, S, D]
   const queries = tf.mul(rotate(split4, frame), 1 / Math.sqrt(D));
   const stacked = tf.reshape(queries, [B, G, R * S, D]) as tf.Tensor4D;
   const score = ({ keys }: LlamaCache, bias: tf.Tensor5D): tf.Tensor5D => {
@@ -184,8 +196,9 @@ export function llamaStep(
   );
   const whole = tf.div(tf.add(mixed[0], mixed[1]), tf.reshape(sums, [B, G, R * S, 1]));
   const rows = tf.transpose(tf.reshape(whole, [B, N, S, D]), [0, 2, 1, 3]); // [B, S, N, D]
-  const output = dense(params, `${path}.o_proj`, tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D);
-  return { hidden: feedForward(params, layer, tf.add(hidden, output), config), added };
+  const flat = tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D;
+  const output = dense(params, `${path}.o_proj`, flat, frame);
+  return { hidden: feedForward(params, layer, tf.add(hidden, output), frame, config), added };
 }
 
 /**
@@ -264,8 +277,8 @@ function llamaKeysAndValues(
   config: LlamaConfig,
 ): LlamaCache {
   const path = `${llamaBlockPath(layer)}.self_attn`;
-  const keys = split(dense(params, `${path}.k_proj`, input), config.kvHeads, config);
-  const values = split(dense(params, `${path}.v_proj`, input), config.kvHeads, config);
+  const keys = split(dense(params, `${path}.k_proj`, input, frame), config.kvHeads, config);
+  const values = split(dense(params, `${path}.v_proj`, input, frame), config.kvHeads, config);
   return { keys: rotate(keys, frame), values };
 }
 
@@ -283,7 +296,7 @@ function attention(
   const R = N / G;
   const [B, S] = input.shape;
   const T = keys.shape[2];
-  const split4 = split(dense(params, `${path}.q_proj`, input), N, config); // [B, N, S, D]
+  const split4 = split(dense(params, `${path}.q_proj`, input, frame), N, config); // [B, N, S, D]
   const queries = tf.mul(rotate(split4, frame), 1 / Math.sqrt(D));
   // Heads that share keys are neighbours, so the keys need no copies: their queries stand below each other.
   const stacked = tf.reshape(queries, [B, G, R * S, D]) as tf.Tensor4D;
@@ -291,7 +304,7 @@ function attention(
   const weights = tf.softmax(tf.add(scores, frame.bias)); // [B, G, R, S, T]
   const mixed = tf.matMul(tf.reshape(weights, [B, G, R * S, T]), values); // [B, G, R S, D]
   const rows = tf.transpose(tf.reshape(mixed, [B, N, S, D]), [0, 2, 1, 3]); // [B, S, N, D]
-  return dense(params, `${path}.o_proj`, tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D);
+  return dense(params, `${path}.o_proj`, tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D, frame);
 }
 
 /** `[B, S, heads D]` to `[B, heads, S, D]` */
@@ -323,9 +336,16 @@ function norm(
   return tf.mul(tf.mul(x, scale), parameter(params, `${path}.weight`));
 }
 
-function dense(params: TensorParams, path: string, x: tf.Tensor3D): tf.Tensor3D {
+function dense(
+  params: TensorParams,
+  path: string,
+  x: tf.Tensor3D,
+  { adapt }: Pick<LlamaFrame, "adapt"> = {},
+): tf.Tensor3D {
   const weight = parameter(params, `${path}.weight`);
-  return linear(x, weight, tf.zeros([weight.shape[0] as number]));
+  const output = linear(x, weight, tf.zeros([weight.shape[0] as number]));
+  const added = adapt?.(path, x);
+  return added ? tf.add(output, added) : output;
 }
 
 function parameter(params: TensorParams, path: string): tf.Tensor {

@@ -3,31 +3,23 @@ import { createHash, type Hash } from "node:crypto";
 import type { HostParams, HostTensor } from "@cee/engine";
 import type { TrainingPhase } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
-import { checkRow } from "../runner/batch.js";
 import type { Checkpoint } from "./checkpoint.js";
-import type { FitOptions, TrainingRow } from "./fit.js";
+import type { LoopOptions } from "./fit.js";
+import type { TrainingSubject } from "./subject.js";
 
 /** @throws BackboneError `BAD_OPTION`, `BAD_INPUT` naming the row */
-export function checkFitOptions(options: FitOptions): void {
-  const { seed, microBatch, recordBatch, checkpointSeconds = 0, model } = options;
+export function checkFitOptions<TText>(
+  subject: TrainingSubject<TText>,
+  options: LoopOptions<TText>,
+): void {
+  const { seed, microBatch, recordBatch, checkpointSeconds = 0 } = options;
   for (const [name, value] of Object.entries({ microBatch, recordBatch }))
     if (value !== undefined && !(Number.isInteger(value) && value >= 1))
       refuseOption(name, "an integer >= 1", value);
   if (!Number.isFinite(seed)) refuseOption("seed", "a finite number", seed);
   if (!(checkpointSeconds >= 0)) refuseOption("checkpointSeconds", ">= 0", checkpointSeconds);
-  for (const row of [...options.train, ...options.dev]) checkRow(row, model.config, row.id);
-  const { task, classes } = model.shape;
-  const isLabel = (label: number) =>
-    task === "regression"
-      ? Number.isFinite(label)
-      : Number.isInteger(label) && label >= 0 && label < classes;
-  for (const { id, label } of options.train)
-    if (!isLabel(label))
-      throw new BackboneError(
-        "BAD_INPUT",
-        id,
-        `the label of a training row must be ${task === "regression" ? "a finite number" : `a class index from 0 to ${classes - 1}`}, got ${label}. Leave such rows out.`,
-      );
+  for (const text of options.train) subject.check(text, "train");
+  for (const text of options.dev) subject.check(text, "held-out");
 }
 
 function refuseOption(name: string, wanted: string, got: number): never {
@@ -35,12 +27,13 @@ function refuseOption(name: string, wanted: string, got: number): never {
 }
 
 /** Named parts, so that a refusal can say what differs. */
-export function fingerprintOf(options: FitOptions): string {
-  const { model, params, train, dev, seed, identity, microBatch, recordBatch, trained } = options;
+export function fingerprintOf<TText>(
+  subject: TrainingSubject<TText>,
+  options: LoopOptions<TText>,
+): string {
+  const { params, train, dev, seed, identity, microBatch, recordBatch, trained } = options;
   return JSON.stringify({
-    model: digest((hash) =>
-      hash.update(JSON.stringify([model.shape, model.head.name, model.config])),
-    ),
+    model: digest((hash) => hash.update(JSON.stringify(subject.identity))),
     parameters: digest((hash) => {
       for (const [path, { shape, data }] of Object.entries(params)) {
         hash.update(`${path}[${shape.join()}]`);
@@ -48,8 +41,8 @@ export function fingerprintOf(options: FitOptions): string {
       }
       hash.update(JSON.stringify(trained ?? null));
     }),
-    "training rows": digestRows(train),
-    "held-out rows": digestRows(dev),
+    "training rows": digestTexts(subject, train),
+    "held-out rows": digestTexts(subject, dev),
     seed,
     "micro batch": microBatch ?? null,
     "record batch": recordBatch ?? null,
@@ -57,13 +50,11 @@ export function fingerprintOf(options: FitOptions): string {
   });
 }
 
-function digestRows(rows: readonly TrainingRow[]): string {
+function digestTexts<TText>(subject: TrainingSubject<TText>, texts: readonly TText[]): string {
   return digest((hash) => {
-    for (const { id, label, ids, types } of rows) {
-      hash.update(JSON.stringify([id, String(label), ids.length]));
-      hash.update(bytesOf(ids));
-      hash.update(bytesOf(types));
-    }
+    for (const text of texts)
+      for (const part of subject.digest(text))
+        hash.update(typeof part === "string" ? part : bytesOf(part));
   });
 }
 
@@ -112,9 +103,10 @@ export function assertFits(
   phase: TrainingPhase,
   { progress, moments, best, side }: Checkpoint,
   paths: readonly string[],
-  rows: number,
+  /** What an epoch goes through, and the rows that side data belongs to. */
+  { batched, rows }: { readonly batched: number; readonly rows: number },
 ): void {
-  const stepsPerEpoch = Math.ceil(rows / phase.batchSize);
+  const stepsPerEpoch = Math.ceil(batched / phase.batchSize);
   const { name, epochs, prepare } = phase;
   const { epoch, stepInEpoch, step } = progress;
   const [stored, own] = [progress.settings ?? {}, settingsOf(phase)];

@@ -17,7 +17,7 @@ import type {
 } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import type { TokenRow } from "../runner/batch.js";
-import { compileFull, type FullProgram, type RecordedSignal } from "../runner/open.js";
+import type { RecordedSignal } from "../runner/open.js";
 import type { ModelPlan } from "../runner/signals.js";
 import { planEpoch } from "./batches.js";
 import {
@@ -28,6 +28,7 @@ import {
   type Progress,
   saveCheckpoint,
 } from "./checkpoint.js";
+import { encoderSubject } from "./encoder-subject.js";
 import {
   assertFits,
   assertSameRun,
@@ -41,7 +42,9 @@ import { copyParams, selectParams, strategyOf } from "./params.js";
 import { pathMatcher } from "./paths.js";
 import { checkPhase, judge, refuseUntrainable, refuseWithoutRows, sideOf } from "./phase-check.js";
 import { createPhaseProgram, isOfHead } from "./phase-program.js";
-import { disposeStates, type Recording, recordRows } from "./recording.js";
+import { disposeStates, type Recording } from "./recording.js";
+import type { Recorder, TrainingSubject } from "./subject.js";
+import { textRows } from "./text-rows.js";
 import { trainedParts } from "./trained-parts.js";
 
 /** A tokenised row with its class index or regression target. */
@@ -61,21 +64,25 @@ export interface FitProgress {
   readonly loss: number;
 }
 
-export interface FitOptions {
-  readonly engine: Engine;
+export interface FitOptions extends LoopOptions<TrainingRow> {
   readonly model: ModelPlan;
+}
+
+/** What the trainer needs for any kind of model. */
+export interface LoopOptions<TText> {
+  readonly engine: Engine;
   /** All parameters: `backbone.*`, `heads.*`, `strategy.*`. Not changed; what is trained comes back in new arrays. */
   readonly params: HostParams;
   /** Starts the plan afresh; called once per run. */
   readonly plan: () => PhasePlan;
   /** What the strategy observes, for `prepare`, `score` and `measure`; by default nothing but the logits. */
   readonly observer?: Omit<Observer, "params">;
-  readonly train: readonly TrainingRow[];
-  readonly dev: readonly TrainingRow[];
+  readonly train: readonly TText[];
+  readonly dev: readonly TText[];
   readonly seed: number;
-  /** Rows per forward and backward pass; larger batches are accumulated. @default the phase's batch size */
+  /** Texts per forward and backward pass; larger batches are accumulated. @default the phase's batch size */
   readonly microBatch?: number;
-  /** Rows per recording pass. @default 64 */
+  /** Texts per recording pass. @default 64 */
   readonly recordBatch?: number;
   /** Recorded signals up to this size in bytes, each, stay in memory; larger ones go to files in `out`. @default 512 MiB */
   readonly recordMemory?: number;
@@ -89,7 +96,7 @@ export interface FitOptions {
   readonly identity?: Readonly<Record<string, unknown>>;
   readonly onProgress?: (progress: FitProgress) => void;
   /** While rows run through the frozen model, for phases and selections that read a record. */
-  readonly onRecording?: (rows: number, total: number) => void;
+  readonly onRecording?: (texts: number, total: number) => void;
   /** Looks at the training rows now and then, dropout off; changes nothing about the weights. */
   readonly watch?: FitWatch;
   readonly log?: (line: string) => void;
@@ -123,10 +130,18 @@ export interface FitTrained extends TrainedParts {
  * @throws BackboneError `NAN_LOSS` when a loss, gradient or weight is not finite, `CHECKPOINT_MISMATCH` when the folder
  * holds another run, `BAD_CHECKPOINT` when its checkpoint is damaged, `BAD_PHASE`, `BAD_INPUT`, `WRITE_FAILED`, `ABORTED`
  */
-export async function fit(options: FitOptions): Promise<FitResult> {
+export async function fit({ model, ...options }: FitOptions): Promise<FitResult> {
+  return fitSubject(encoderSubject(model), options);
+}
+
+/** {@link fit} for whatever a model's texts are. */
+export async function fitSubject<TText>(
+  subject: TrainingSubject<TText>,
+  options: LoopOptions<TText>,
+): Promise<FitResult> {
   const { out } = options;
-  checkFitOptions(options);
-  const fingerprint = fingerprintOf(options);
+  checkFitOptions(subject, options);
+  const fingerprint = fingerprintOf(subject, options);
   const checkpoint = out === undefined ? undefined : resumeFrom(out, options, fingerprint);
 
   const plan = options.plan();
@@ -149,7 +164,7 @@ export async function fit(options: FitOptions): Promise<FitResult> {
       `it ${done ? "is finished" : `stands in the phase "${phase}"`}, the plan ${next.done ? "has ended" : `continues with "${next.value.name}"`}`,
     );
 
-  const run = createRun(options, fingerprint, reports, checkpoint);
+  const run = createRun(subject, options, fingerprint, reports, checkpoint);
   try {
     let resume = phase === null ? undefined : checkpoint;
     while (!next.done) {
@@ -168,7 +183,7 @@ export async function fit(options: FitOptions): Promise<FitResult> {
 
 function resumeFrom(
   out: string,
-  { params }: FitOptions,
+  { params }: Pick<FitOptions, "params">,
   fingerprint: string,
 ): Checkpoint | undefined {
   clearLeftovers(out);
@@ -192,16 +207,18 @@ const START: Position = {
 };
 
 /** The state of a run between and within phases. */
-function createRun(
-  options: FitOptions,
+function createRun<TText>(
+  subject: TrainingSubject<TText>,
+  options: LoopOptions<TText>,
   fingerprint: string,
   reports: readonly PhaseReport[],
   checkpoint: Checkpoint | undefined,
 ) {
-  const { engine, model, out } = options;
+  const { engine, out } = options;
+  const { shape } = subject;
   let params: HostParams = checkpoint?.params ?? options.params;
   const trained = new Set(checkpoint?.progress.trained);
-  const programs = new Map<string, FullProgram>();
+  const recorders = new Map<string, Recorder<TText>>();
 
   const observer: Observer = {
     name: options.observer?.name ?? "none",
@@ -211,22 +228,17 @@ function createRun(
   };
 
   const record = (
-    rows: readonly TrainingRow[],
+    texts: readonly TText[],
     signals: readonly RecordedSignal[] = [],
   ): Promise<Recording> => {
     const key = signals.join("+");
-    let program = programs.get(key);
-    if (!program) {
-      program = compileFull(engine, model, params, observer, signals);
-      programs.set(key, program);
+    let recorder = recorders.get(key);
+    if (!recorder) {
+      recorder = subject.recorder(engine, params, observer, signals);
+      recorders.set(key, recorder);
     }
-    return recordRows(program, {
-      shape: model.shape,
-      params,
-      rows,
+    return recorder.run(params, texts, {
       batchSize: options.recordBatch ?? 64,
-      padId: model.config.padTokenId,
-      signals,
       folder: out && statesFolder(out),
       memoryLimit: options.recordMemory,
       log: options.log,
@@ -250,9 +262,13 @@ function createRun(
 
   return {
     save: (done: boolean) => write({ ...START, phase: null, settings: null, done }),
-    result: (): FitResult => ({ params, reports, trained: trainedParts(options, trained) }),
+    result: (): FitResult => ({
+      params,
+      reports,
+      trained: trainedParts(subject, options, trained),
+    }),
     async dispose() {
-      for (const program of programs.values()) await program.dispose();
+      for (const recorder of recorders.values()) await recorder.dispose();
       if (out !== undefined) rmSync(statesFolder(out), { recursive: true, force: true });
     },
 
@@ -260,18 +276,25 @@ function createRun(
       checkPhase(
         phase,
         reports.map((report) => report.phase),
-        model.head,
+        subject.head,
       );
-      const { train: rows, dev } = options;
-      refuseWithoutRows(phase, rows.length, dev.length);
+      const { train, dev } = options;
+      refuseWithoutRows(phase, train.length, dev.length);
       const matches = pathMatcher(phase.trains);
       const own = selectParams(params, matches);
       refuseUntrainable(phase, own);
-      const stepsPerEpoch = Math.ceil(rows.length / phase.batchSize);
-      if (resume) assertFits(out as string, phase, resume, Object.keys(own), rows.length);
+      const fromRecord = phase.source === "record";
+      const texts = textRows(subject, train);
+      const rows = texts.labels.length;
+      const lengths = fromRecord ? new Float64Array(rows) : texts.lengths;
+      const stepsPerEpoch = Math.ceil(lengths.length / phase.batchSize);
+      if (resume)
+        assertFits(out as string, phase, resume, Object.keys(own), {
+          batched: lengths.length,
+          rows,
+        });
       const total = stepsPerEpoch * phase.epochs;
       const settings = settingsOf(phase);
-      const fromRecord = phase.source === "record";
       const buffers = createBuffers(own, resume?.moments);
       let best: HostParams = resume?.best ?? {};
       let position: Position = resume?.progress ? positionOf(resume.progress) : START;
@@ -279,17 +302,17 @@ function createRun(
 
       const recording =
         fromRecord || (phase.prepare && !resume?.side)
-          ? await record(rows, fromRecord ? recordedSignals(observer, own) : [])
+          ? await record(train, fromRecord ? recordedSignals(subject, observer, own) : [])
           : undefined;
       const states = recording?.states ?? {};
       let program: Feed["program"] | undefined;
       try {
         const side = resume?.side ?? sideOf(phase, recording?.record);
         const frozen = selectParams(params, (path) => !matches(path));
-        program = createPhaseProgram(engine, model, phase, own, frozen, {
+        program = createPhaseProgram(engine, subject, phase, own, frozen, {
           sideWidth: side?.shape[1],
           recorded: Object.fromEntries(
-            Object.entries(states).map(([name, { width }]) => [name, width / model.shape.depth]),
+            Object.entries(states).map(([name, { width }]) => [name, width / shape.depth]),
           ),
         });
         const feed: Feed = {
@@ -297,15 +320,13 @@ function createRun(
           index: reports.length,
           program,
           frozen,
-          rows,
+          texts,
           states,
           side,
-          depth: model.shape.depth,
+          depth: shape.depth,
           total,
           seed: options.seed,
           microBatch: options.microBatch,
-          padId: model.config.padTokenId,
-          maxPositions: model.config.maxPositions,
         };
         /** Makes the weights of the moment those of the run. */
         const settle = () => {
@@ -329,10 +350,6 @@ function createRun(
           saved = Date.now();
         };
         const everyMs = (options.checkpointSeconds ?? 60) * 1000;
-        const lengths = fromRecord
-          ? new Float64Array(rows.length)
-          : rows.map((row) => row.ids.length);
-
         for (; position.epoch < phase.epochs; position = nextEpoch(position, phase.epochs)) {
           const batches = planEpoch(
             lengths,
@@ -360,7 +377,7 @@ function createRun(
             options.onProgress?.(progress);
             if (options.watch && !fromRecord && isWatched(options.watch, progress)) {
               settle();
-              await options.watch.seen((await record(rows)).record, progress);
+              await options.watch.seen((await record(train)).record, progress);
             }
             const isAborted = options.signal?.aborted === true;
             if (isAborted || (out !== undefined && Date.now() - saved >= everyMs)) checkpointNow();
@@ -428,14 +445,14 @@ function positionOf({
   return { epoch, stepInEpoch, step, lossSum, lossSteps, bestScore };
 }
 
-/**
- * What a record phase may read. The head's own logits: the record holds answers, which a strategy may replace. Heads that
- * are trained make everything anew from the states.
- */
-function recordedSignals(observer: Observer, trained: HostParams): readonly RecordedSignal[] {
+/** What a record phase may read; heads that are trained make everything anew from the states. */
+function recordedSignals(
+  subject: Pick<TrainingSubject<never>, "recorded">,
+  observer: Observer,
+  trained: HostParams,
+): readonly RecordedSignal[] {
   if (Object.keys(trained).some(isOfHead)) return ["hidden"];
-  const needed = observer.needs.filter((name) => name !== "logits" && name !== "probs");
-  return ["logits", ...needed];
+  return subject.recorded(observer.needs.filter((name) => name !== "logits" && name !== "probs"));
 }
 
 /** The path of a parameter that holds NaN or infinity. */

@@ -6,12 +6,11 @@
 import { createRng, type HostParams, type HostTensor, type HostTree } from "@cee/engine";
 import type { TrainingPhase } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
-import { batchInputs, toBatch } from "../runner/batch.js";
-import type { TrainingRow } from "./fit.js";
 import { copyParams, zerosLike } from "./params.js";
 import { lossOfStep } from "./phase-check.js";
 import type { PhaseProgram } from "./phase-program.js";
 import type { Recording } from "./recording.js";
+import type { TextRows } from "./text-rows.js";
 
 /** What stays the same from step to step of a phase. */
 export interface Feed {
@@ -20,7 +19,7 @@ export interface Feed {
   readonly index: number;
   readonly program: PhaseProgram;
   readonly frozen: HostParams;
-  readonly rows: readonly TrainingRow[];
+  readonly texts: TextRows;
   /** Signals of a record phase. */
   readonly states: Recording["states"];
   readonly side: HostTensor | undefined;
@@ -29,8 +28,6 @@ export interface Feed {
   readonly total: number;
   readonly seed: number;
   readonly microBatch: number | undefined;
-  readonly padId: number;
-  readonly maxPositions: number;
 }
 
 /** Two sets of arrays that a step reads from and writes to in turn. */
@@ -78,7 +75,10 @@ type AccumulateOutput = {
   readonly loss: HostTensor;
 };
 
-/** One optimiser step, in one program where the batch fits and accumulated where it does not; returns the loss. */
+/**
+ * One optimiser step, in one program where the batch fits and accumulated where it does not; returns the loss.
+ * @param batch texts, or rows in a record phase
+ */
 export async function optimiserStep(
   feed: Feed,
   buffers: Buffers,
@@ -92,7 +92,7 @@ export async function optimiserStep(
   const scalars = scalarTree({
     learningRate,
     adamStep: step + 1,
-    perRow: 1 / batch.length,
+    perRow: 1 / rowsOf(feed, batch).length,
     progress: step / total,
     step,
   });
@@ -169,28 +169,32 @@ function learningRateAt(phase: TrainingPhase, step: number, total: number): numb
   return phase.learningRate * ((total - step) / Math.max(1, total - warmup));
 }
 
+/** The rows of a batch: its own in a record phase, those of its texts otherwise. */
+function rowsOf({ phase, texts }: Feed, batch: readonly number[]): readonly number[] {
+  return phase.source === "record" ? batch : texts.rowsOf(batch);
+}
+
 /** What the batch feeds: tokens, or recorded signals. */
 function batchTree(feed: Feed, batch: readonly number[]): Record<string, HostTree> {
-  const { rows, side, states, depth, padId, maxPositions } = feed;
-  const labels = Float32Array.from(batch, (row) => (rows[row] as TrainingRow).label);
+  const { texts, side, states, depth } = feed;
+  const rows = rowsOf(feed, batch);
   const tree: Record<string, HostTree> = {
-    labels: { dtype: "float32", shape: [batch.length], data: labels },
+    labels: {
+      dtype: "float32",
+      shape: [rows.length],
+      data: Float32Array.from(rows, (row) => texts.labels[row] as number),
+    },
   };
   if (side) {
     const width = side.shape[1] as number;
     tree.side = {
       dtype: "float32",
-      shape: [batch.length, width],
-      data: gatherRows(side.data as Float32Array, width, batch),
+      shape: [rows.length, width],
+      data: gatherRows(side.data as Float32Array, width, rows),
     };
   }
   if (feed.phase.source !== "record") {
-    tree.batch = batchInputs(
-      toBatch(
-        batch.map((row) => rows[row] as TrainingRow),
-        { padId, multiple: 8, maxLength: maxPositions },
-      ),
-    ) as Record<string, HostTensor>;
+    tree.batch = texts.feed(batch);
     return tree;
   }
   tree.batch = Object.fromEntries(

@@ -8,7 +8,7 @@ import { reason } from "../files.js";
 export function checkPhase(
   phase: TrainingPhase,
   phasesBefore: readonly string[],
-  head: ExitHead,
+  head: Pick<ExitHead, "name" | "readsFirstToken">,
 ): void {
   const complain: (what: string) => never = (what) => {
     throw new BackboneError("BAD_PHASE", phase.name, what);

@@ -7,7 +7,6 @@ import {
   adamw,
   type CompiledFunction,
   clipScale,
-  dropout,
   type Engine,
   type HostParams,
   type SpecTree,
@@ -17,18 +16,11 @@ import {
 import type { PhaseLoss, Signals, TrainingPhase, TrainingStep } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import { BackboneError } from "../errors.js";
-import { batchSpecs } from "../runner/batch.js";
 import { compileClearly } from "../runner/compile.js";
 import { type RecordedSignal, specsOf } from "../runner/open.js";
-import {
-  type BatchTensors,
-  exitSignals,
-  type ModelPlan,
-  memoise,
-  signalsOfStates,
-  strategyParams,
-} from "../runner/signals.js";
+import { memoise, strategyParams } from "../runner/signals.js";
 import { callHook } from "./phase-check.js";
+import type { TrainingSubject } from "./subject.js";
 
 /** What a record phase reads: values per row and layer of each recorded signal. */
 export type RecordedWidths = Readonly<Partial<Record<RecordedSignal, number>>>;
@@ -46,6 +38,12 @@ export interface PhaseProgram {
 }
 
 type Gradients = Readonly<Record<string, TensorParams>>;
+
+/** What of a model the traced programs need, whatever its texts are. */
+type Subject = Pick<
+  TrainingSubject<never>,
+  "shape" | "inputs" | "rowAxis" | "signals" | "signalsOfStates" | "tokens"
+>;
 
 interface StepInputs {
   readonly trained: TensorParams;
@@ -71,15 +69,10 @@ const scalarSpecs = {
   step: scalar,
 };
 
-/** Head dropout sites lie above every site of the encoder. */
-const HEAD_SITE = 1 << 20;
-/** Dropouts that one head may have. */
-const HEAD_SITES = 256;
-
 /** Declares the compiled functions of a phase; each is traced when it is first asked for. */
 export function createPhaseProgram(
   engine: Engine,
-  model: ModelPlan,
+  subject: Subject,
   phase: TrainingPhase,
   trained: HostParams,
   frozen: HostParams,
@@ -89,35 +82,25 @@ export function createPhaseProgram(
   const trainsHeads = Object.keys(trained).some(isOfHead);
   const parts = phase.combine ? Object.keys(phase.losses) : ["loss"];
   const dataSpecs: Record<string, SpecTree> = fromRecord
-    ? recordSpecs(model, options.recorded)
-    : { ...batchSpecs };
+    ? recordSpecs(subject, options.recorded)
+    : { ...subject.inputs };
+  const axis = fromRecord ? "batch" : subject.rowAxis;
   const common: Record<string, SpecTree> = {
     trained: specsOf(trained),
     frozen: specsOf(frozen),
     batch: dataSpecs,
-    labels: { dtype: "float32", shape: ["batch"] },
+    labels: { dtype: "float32", shape: [axis] },
     scalars: scalarSpecs,
     seed: { dtype: "int32", shape: [2] },
   };
   if (options.sideWidth !== undefined)
-    common.side = { dtype: "float32", shape: ["batch", options.sideWidth] };
+    common.side = { dtype: "float32", shape: [axis, options.sideWidth] };
 
   const signals = (params: TensorParams, inputs: StepInputs): readonly Signals[] => {
     if (fromRecord && trainsHeads)
-      return signalsOfStates(model, params, inputs.batch.hidden as tf.Tensor3D);
-    if (fromRecord) return recordedSignals(model, inputs.batch);
-    const batch = inputs.batch as unknown as BatchTensors;
-    const { hiddenDropout, attentionDropout, classifierDropout } = model.config;
-    const rate = classifierDropout ?? hiddenDropout;
-    if (phase.dropout === false || Math.max(hiddenDropout, attentionDropout, rate) === 0)
-      return exitSignals(model, params, batch);
-    return exitSignals(model, params, batch, { seed: inputs.seed }, (layer) => {
-      let call = 0;
-      return (x) => {
-        call += 1;
-        return dropout(x, { rate, seed: inputs.seed, site: HEAD_SITE + layer * HEAD_SITES + call });
-      };
-    });
+      return subject.signalsOfStates(params, inputs.batch.hidden as tf.Tensor3D);
+    if (fromRecord) return recordedSignals(subject, inputs.batch);
+    return subject.signals(params, inputs.batch, phase.dropout === false ? undefined : inputs.seed);
   };
 
   /** Loss and gradients of one named loss, or of all of them apart. */
@@ -129,7 +112,7 @@ export function createPhaseProgram(
           return evaluateLoss(
             phase,
             loss,
-            trainingStep(model, signals(all, inputs), all, inputs, fromRecord),
+            trainingStep(subject, signals(all, inputs), all, inputs, fromRecord),
           );
         },
         inputs.trained,
@@ -231,15 +214,16 @@ export function isOfHead(path: string): boolean {
 }
 
 function trainingStep(
-  model: ModelPlan,
+  { shape, tokens }: Subject,
   exits: readonly Signals[],
   params: TensorParams,
   inputs: StepInputs,
   fromRecord: boolean,
 ): TrainingStep {
   return {
-    ...(fromRecord ? {} : { weights: params, tokens: inputs.batch as unknown as BatchTensors }),
-    shape: model.shape,
+    ...(fromRecord ? {} : { weights: params }),
+    ...(fromRecord || !tokens ? {} : { tokens: tokens(inputs.batch) }),
+    shape,
     exits,
     labels: inputs.labels,
     params: strategyParams(params),
@@ -280,20 +264,23 @@ function addAll(a: TensorParams, b: TensorParams): TensorParams {
   );
 }
 
-function recordSpecs(model: ModelPlan, recorded: RecordedWidths): Record<string, SpecTree> {
+function recordSpecs(
+  { shape }: Pick<Subject, "shape">,
+  recorded: RecordedWidths,
+): Record<string, SpecTree> {
   return Object.fromEntries(
     Object.entries(recorded).map(([name, width]) => [
       name,
-      { dtype: "float32", shape: ["batch", model.shape.depth, width] } as const,
+      { dtype: "float32", shape: ["batch", shape.depth, width] } as const,
     ]),
   );
 }
 
 function recordedSignals(
-  model: ModelPlan,
+  { shape }: Pick<Subject, "shape">,
   batch: Readonly<Record<string, tf.Tensor>>,
 ): readonly Signals[] {
-  return Array.from({ length: model.shape.depth }, (_, index) => {
+  return Array.from({ length: shape.depth }, (_, index) => {
     const memo = memoise();
     const layer = (name: string) => {
       const all = batch[name];
