@@ -32,8 +32,26 @@ export {
   type LoadCausalDecoderOptions,
   loadCausalDecoder,
   saveCausalDecoder,
+  toDecoderTokenizer,
 } from "./decoder/folder.js";
 export { type DecoderRunner, type OpenDecoderOptions, openDecoder } from "./decoder/open.js";
+export type { DecoderText } from "./decoder/train/decoder-subject.js";
+export {
+  type FitDecoderOptions,
+  type FittedDecoder,
+  fitDecoder,
+} from "./decoder/train/fit-decoder.js";
+export type { LoraOptions, LoraTarget } from "./decoder/train/lora.js";
+export {
+  cutPrompt,
+  type Instruction,
+  instructionPrompt,
+  type PromptTemplate,
+  promptParts,
+  type Supervised,
+  type SupervisedOptions,
+  supervisedText,
+} from "./decoder/train/supervised.js";
 export {
   type CreateExitEncoderOptions,
   createExitEncoder,
@@ -142,6 +160,7 @@ export {
   type FitTrained,
   type FitWatch,
   fit,
+  type LoopOptions,
   type TrainingRow,
 } from "./train/fit.js";
 export { type Recording, type RecordingOptions, recordRows } from "./train/recording.js";

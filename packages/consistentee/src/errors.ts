@@ -11,6 +11,7 @@ export type ConsistentEEErrorCode =
   | "QUEUE_FULL"
   | "NO_EXITS"
   | "NO_STRATEGY"
+  | "NOT_TRAINED"
   | "NO_TOKENIZER"
   | "MODEL_MISMATCH"
   | "NOT_FINITE"

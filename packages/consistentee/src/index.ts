@@ -28,6 +28,12 @@ export {
   type Prompt,
   type StreamedToken,
 } from "./generation/causal-lm.js";
+export {
+  consistentEEDecoderPlan,
+  type DecoderPlanParts,
+  decoderOptions,
+  initialisedParts,
+} from "./generation/decoder-plan.js";
 export { consistentEEDecoder } from "./generation/policy-strategy.js";
 export type { HeldOutRow } from "./held-out.js";
 export { exitLosses, rowLosses, weightedExitLoss } from "./losses.js";

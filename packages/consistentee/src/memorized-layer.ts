@@ -73,6 +73,7 @@ function isCorrect(record: ExitRecord, row: number, index: number, tolerance: nu
   const { depth, classes, task } = record.shape;
   const start = (row * depth + index) * classes;
   const label = record.labels[row] as number;
+  if (record.tokens) return record.tokens.answers[row * depth + index] === label;
   // Deviates from the paper: Eq. 7 covers classes only; a regression counts as correct within a tolerance.
   if (task === "regression") return Math.abs((record.logits[start] as number) - label) <= tolerance;
   return answerOf(record.logits, start, classes) === label;
@@ -90,7 +91,16 @@ function answerOf(logits: Float32Array, start: number, classes: number): number 
 export function checkRecord(record: ExitRecord, who: string): void {
   const { depth, classes, task } = record.shape;
   const rows = record.ids.length;
-  if (record.labels.length !== rows || record.logits.length !== rows * depth * classes)
+  if (record.tokens) {
+    const { losses, answers } = record.tokens;
+    const sizes = [losses.length, answers.length];
+    if (record.labels.length !== rows || sizes.some((size) => size !== rows * depth))
+      throw new ConsistentEEError(
+        "BAD_RECORD",
+        who,
+        `a record of ${rows} tokens and ${depth} exits needs ${rows} labels, ${rows * depth} losses and answers, got ${record.labels.length}, ${sizes.join(" and ")}. Record again.`,
+      );
+  } else if (record.labels.length !== rows || record.logits.length !== rows * depth * classes)
     throw new ConsistentEEError(
       "BAD_RECORD",
       who,

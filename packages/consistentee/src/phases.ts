@@ -25,10 +25,13 @@ import { recordedRewards, rewards } from "./reward.js";
 const sites = { action: 1, exploration: 2, taskExploration: 3 } as const;
 
 /** Step 1: backbone and heads on the weighted loss. Other methods may share this very training. */
-export function initialisePhase(settings: PhaseSettings): TrainingPhase {
+export function initialisePhase(
+  settings: PhaseSettings,
+  trains: readonly string[] = ["backbone.**", "heads.**"],
+): TrainingPhase {
   return {
     name: "initialise",
-    trains: ["backbone.**", "heads.**"],
+    trains,
     ...settings,
     losses: { wce: (step) => weightedExitLoss(exitLosses(step), step.perRow) },
   };
@@ -38,7 +41,12 @@ export function initialisePhase(settings: PhaseSettings): TrainingPhase {
  * Plans the whole training: initialisation, then rounds of memorized layers, policy step and task step until the
  * held-out objective gains less than `convergence`, or `maxRounds` is reached.
  */
-export function* consistentEEPlan(shape: ModelShape, options: ConsistentEEOptions): PhasePlan {
+export function* consistentEEPlan(
+  shape: ModelShape,
+  options: ConsistentEEOptions,
+  /** What the task step trains. */
+  taskTrains: readonly string[] = ["backbone.**", "heads.**"],
+): PhasePlan {
   if (!options.initialised) yield initialisePhase(options.initialise);
   // With one layer every row exits there, and the task step would be the initialisation again.
   if (shape.depth === 1) return;
@@ -46,7 +54,7 @@ export function* consistentEEPlan(shape: ModelShape, options: ConsistentEEOption
   let round = 1;
   for (; round <= options.maxRounds; round += 1) {
     yield policyPhase(options, round);
-    const report: PhaseReport = yield taskPhase(options, round);
+    const report: PhaseReport = yield taskPhase(options, round, taskTrains);
     // Without held-out rows there is nothing to judge by: all rounds are run.
     const objective = report.measures.objective;
     if (objective !== undefined && before !== undefined && objective - before < options.convergence)
@@ -71,10 +79,14 @@ export function policyPhase(options: ConsistentEEOptions, round: number): Traini
 }
 
 /** Step 4: backbone and heads on the loss at the exit that the frozen policy chooses (Eq. 6). */
-export function taskPhase(options: ConsistentEEOptions, round: number): TrainingPhase {
+export function taskPhase(
+  options: ConsistentEEOptions,
+  round: number,
+  trains: readonly string[] = ["backbone.**", "heads.**"],
+): TrainingPhase {
   return {
     name: `task-${round}`,
-    trains: ["backbone.**", "heads.**"],
+    trains,
     ...options.task,
     losses: { task: (step) => taskLoss(step, options) },
     measure: (record) => measure(record, options),

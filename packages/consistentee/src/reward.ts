@@ -58,6 +58,7 @@ export function recordedRewards(record: ExitRecord, options: RewardOptions): Rec
 /** Loss of every row at every exit, shape `[N, L]`: cross-entropy in nats, for regression the squared error. */
 export function recordedLosses(record: ExitRecord): Float32Array {
   const { depth, classes, task } = record.shape;
+  if (record.tokens) return record.tokens.losses;
   const losses = new Float32Array(record.ids.length * depth);
   for (let cell = 0; cell < losses.length; cell += 1) {
     const label = record.labels[Math.floor(cell / depth)] as number;

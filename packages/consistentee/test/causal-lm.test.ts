@@ -54,9 +54,52 @@ describe("CausalLM", () => {
     const options = { maxNewTokens: 30, temperature: 1.5, seed: 4 };
     for await (const { text } of model.stream("hello", options)) pieces.push(text);
     const { text } = await model.generate("hello", options);
-    expect(text.startsWith(pieces.join(""))).toBe(true);
+    expect(pieces.join("")).toBe(text);
     expect(pieces.length).toBeGreaterThan(5);
     expect(model.inUse).toEqual({ batches: 0, cacheBytes: 0 });
+  });
+
+  it("drops no unfinished character at the end, and decodes a few tokens at a time", async () => {
+    let longest = 0;
+    const counting = {
+      ...tokenizer,
+      decode(ids: readonly number[]) {
+        longest = Math.max(longest, ids.length);
+        return tokenizer.decode(ids);
+      },
+    };
+    // Every token is the first half of a character.
+    const params = { ...decoder.params };
+    const head = params["backbone.lm_head.weight"] as { readonly shape: readonly number[] };
+    const data = new Float32Array(32 * 16);
+    params["backbone.lm_head.weight"] = { dtype: "float32", shape: head.shape, data };
+    const opened = await CausalLM.open({ ...decoder, params, tokenizer: counting }, { threads: 1 });
+    const pieces: string[] = [];
+    for await (const { text } of opened.stream("a", { maxNewTokens: 40, stopTokens: [] }))
+      pieces.push(text);
+    expect(longest).toBeLessThan(5);
+    expect(pieces).toHaveLength(40);
+    expect(pieces.join("")).toBe(
+      (await opened.generate("a", { maxNewTokens: 40, stopTokens: [] })).text,
+    );
+    await opened.dispose();
+    const halves = await CausalLM.open(
+      {
+        ...decoder,
+        params,
+        tokenizer: { ...tokenizer, decode: (ids) => tokenizer.decode(ids.map(() => 30)) },
+      },
+      { threads: 1 },
+    );
+    const parts: string[] = [];
+    for await (const { text } of halves.stream("a", { maxNewTokens: 1 })) parts.push(text);
+    expect(parts.join("")).toBe("\uFFFD");
+    await halves.dispose();
+  });
+
+  it("refuses a policy that nobody trained", async () => {
+    const opening = CausalLM.open(decoder, { threads: 1, strategy: consistentEEDecoder() });
+    await expect(opening).rejects.toMatchObject({ code: "NOT_TRAINED", who: "strategy" });
   });
 
   it("changes the knob of its strategy, never the strategy nor what was compiled with it", async () => {

@@ -105,6 +105,7 @@ export { loadStrategy, saveStrategy, type TrainedStrategy } from "./save.js";
 export { alwaysAt } from "./strategies/always-at.js";
 export { builtInStrategies } from "./strategies/built-in.js";
 export { calm, calmMeta, calmState, calmThreshold } from "./strategies/calm.js";
+export { type CalmMetaSettings, calmMetaPhase } from "./strategies/calm-meta-phase.js";
 export {
   CONFORMAL_TOLERANCE,
   type ConformalHistory,

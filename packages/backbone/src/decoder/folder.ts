@@ -8,7 +8,7 @@ import { llamaParameters } from "../llama.js";
 import { type LlamaConfig, parseLlamaConfig } from "../llama-config.js";
 import { loadLlama2c, loadLlama2cTokenizer } from "../llama2c.js";
 import { readSafetensors, writeSafetensors } from "../safetensors.js";
-import { loadTokenizer } from "../tokenizer.js";
+import { loadTokenizer, type TextTokenizer } from "../tokenizer.js";
 import { openWeights, readShaped, type TensorSource, WEIGHTS_FILE } from "../weights.js";
 import {
   type CausalDecoder,
@@ -98,14 +98,18 @@ async function folderTokenizer(
 ): Promise<DecoderTokenizer | undefined> {
   const path = join(folder, "tokenizer.json");
   if (!(await exists(path))) return undefined;
-  const library = await loadTokenizer(folder);
-  const tokenizer: DecoderTokenizer = {
-    vocabSize: library.vocabSize,
-    encode: (text) => Array.from(library.encode(text, { maxLength: 2 ** 31 }).ids),
-    decode: (ids) => library.decode(ids),
-  };
+  const tokenizer = toDecoderTokenizer(await loadTokenizer(folder));
   checkDecoderTokenizer(tokenizer, config, path);
   return tokenizer;
+}
+
+/** Any tokenizer for a decoder; texts may be as long as they are. */
+export function toDecoderTokenizer(tokenizer: TextTokenizer): DecoderTokenizer {
+  return {
+    vocabSize: tokenizer.vocabSize,
+    encode: (text) => Array.from(tokenizer.encode(text, { maxLength: 2 ** 31 }).ids),
+    decode: (ids) => tokenizer.decode(ids),
+  };
 }
 
 /** `model.` in front of everything but the projection, as Hugging Face's LlamaForCausalLM names it. */

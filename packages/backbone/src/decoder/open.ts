@@ -23,6 +23,8 @@ export interface OpenDecoderOptions {
   readonly exits?: readonly number[] | undefined;
   /** Keys and values of one batch may take so many bytes; what a batch would need is checked before it starts. @default 2 GiB */
   readonly maxCacheBytes?: number | undefined;
+  /** Whether the observer's own parameters were trained; hosts refuse those that never were. @default taken on trust */
+  readonly isStrategyTrained?: boolean | undefined;
 }
 
 export interface DecoderRunner extends TokenRunner {
@@ -41,7 +43,12 @@ const DEFAULT_CACHE_BYTES = 2 ** 31;
 export async function openDecoder(
   engine: Engine,
   decoder: CausalDecoder,
-  { observer, exits, maxCacheBytes = DEFAULT_CACHE_BYTES }: OpenDecoderOptions = {},
+  {
+    observer,
+    exits,
+    maxCacheBytes = DEFAULT_CACHE_BYTES,
+    isStrategyTrained = true,
+  }: OpenDecoderOptions = {},
 ): Promise<DecoderRunner> {
   const { config, shape, trainedHeads } = decoder;
   const stops = resolveExits(exits, observer, config.depth);
@@ -108,7 +115,14 @@ export async function openDecoder(
     shape,
     exits: stops,
     positions: config.maxPositions,
-    ...(decoder.heads === "per-layer" ? { trained: { heads: trainedHeads, strategy: true } } : {}),
+    // A shared projection answers at every layer, well or badly; heads of their own must have been trained.
+    trained: {
+      heads:
+        decoder.heads === "per-layer"
+          ? trainedHeads
+          : Array.from({ length: config.depth }, (_, index) => index + 1),
+      strategy: isStrategyTrained,
+    },
     get openPasses() {
       return passes.size;
     },

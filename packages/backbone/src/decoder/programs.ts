@@ -39,6 +39,9 @@ export function blocksOf({ from, to }: Group): number[] {
 
 type Compile = Engine["compile"];
 
+/** What says how states come to logits. */
+type Projected = Pick<CausalDecoder, "config" | "heads">;
+
 const TOKENS = ["batch", "length"] as const;
 
 interface Tensors {
@@ -97,7 +100,8 @@ export function compileGroup(
         added.push({ ...result.added });
       }
       if (!observer) return { hidden, added };
-      const signals = signalsOf(decoder, weights, to, lastOf(hidden, tensors.last));
+      const newest = hidden;
+      const signals = signalsOf(decoder, weights, to, () => lastOf(newest, tensors.last));
       const own = strategyParams(weights);
       const observed = observeAt(observer, decoder, to, signals, own, tensors.carry);
       const logits = observed.logits ?? (readsLogits ? signals.logits : undefined);
@@ -182,16 +186,19 @@ export function compileProjection(
 
 /** Signals of single tokens' states `[B, H]`, computed when first read. */
 export function signalsOf(
-  decoder: CausalDecoder,
+  decoder: Projected,
   params: TensorParams,
   layer: number,
-  hidden: tf.Tensor2D,
+  state: () => tf.Tensor2D,
 ): Signals {
   const memo = memoise();
-  const pooled = () => memo("pooled", () => llamaNorm(params, hidden, decoder.config));
+  const hidden = () => memo("hidden", state);
+  const pooled = () => memo("pooled", () => llamaNorm(params, hidden(), decoder.config));
   const logits = () => memo("logits", () => project(decoder, params, layer, pooled()));
   return {
-    hidden,
+    get hidden() {
+      return hidden();
+    },
     get pooled() {
       return pooled();
     },
@@ -208,7 +215,7 @@ export function signalsOf(
 }
 
 function project(
-  { heads, config }: CausalDecoder,
+  { heads, config }: Projected,
   params: TensorParams,
   layer: number,
   normed: tf.Tensor2D,

@@ -58,7 +58,7 @@ export interface Generation {
 }
 
 export interface StreamedToken extends GeneratedToken {
-  /** What the token adds to the text; empty while a character is not whole. */
+  /** What the token adds to the text; empty while a character is not whole, unless the text ends there. */
   readonly text: string;
 }
 
@@ -83,8 +83,9 @@ export class CausalLM {
     return CausalLM.open(await loadCausalDecoder(path, options), options);
   }
 
-  /** Compiles a decoder that is in memory. */
+  /** Compiles a decoder that is in memory. @throws ConsistentEEError `NOT_TRAINED` */
   static async open(decoder: CausalDecoder, options: CausalLMOptions = {}): Promise<CausalLM> {
+    refuseUntrained(options);
     const engine = await openEngine(options);
     try {
       const { strategy, strategyParams, exits, maxCacheBytes } = options;
@@ -133,14 +134,19 @@ export class CausalLM {
     options: GenerateOptions = {},
   ): AsyncGenerator<StreamedToken, void> {
     const ids: number[] = [];
-    let shown = "";
+    // Only what is new and the tokens of the piece before are decoded: the latter say how the former begin.
+    let [before, after] = [0, 0];
     for await (const token of this.#loop([prompt], options)) {
       ids.push(token.id);
-      const whole = this.#decode(ids);
+      const known = this.#decode(ids.slice(before, after), before);
+      const whole = this.#decode(ids.slice(before), before);
       // A character may be spread over several tokens; its first ones decode to a replacement character.
-      const text = whole.endsWith("\uFFFD") ? "" : whole.slice(shown.length);
-      shown += text;
-      yield { ...token, text };
+      if (whole.endsWith("\uFFFD") && token.finishReason === undefined) {
+        yield { ...token, text: "" };
+        continue;
+      }
+      [before, after] = [after, ids.length];
+      yield { ...token, text: whole.slice(known.length) };
     }
   }
 
@@ -195,10 +201,11 @@ export class CausalLM {
     );
   }
 
-  #decode(ids: readonly number[]): string {
+  /** @param place of the first id in its text */
+  #decode(ids: readonly number[], place = 0): string {
     const { tokenizer, config } = this.decoder;
     // The opening token in front keeps a first word's space, which decoders strip, from depending on where the text is cut.
-    const lead = config.bosTokenId === undefined ? [] : [config.bosTokenId];
+    const lead = config.bosTokenId === undefined || place > 0 ? [] : [config.bosTokenId];
     return tokenizer?.decode([...lead, ...ids]) ?? "";
   }
 
@@ -215,6 +222,16 @@ export class CausalLM {
       nearTies: tokens.filter(({ isNearTie }) => isNearTie).map(({ position }) => position),
     };
   }
+}
+
+/** A policy that nobody trained decides at random. @throws ConsistentEEError `NOT_TRAINED` */
+function refuseUntrained({ strategy, strategyParams }: CausalLMOptions): void {
+  if (!strategy?.definition.params || strategyParams) return;
+  throw new ConsistentEEError(
+    "NOT_TRAINED",
+    "strategy",
+    `${strategy.name} decides with parameters of its own, got none. Pass strategyParams, as training gave them.`,
+  );
 }
 
 /**

@@ -3,6 +3,7 @@
  * @see Zeng et al. 2024, "Generation"
  */
 import { defineExitStrategy } from "@cee/exit-policies";
+import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
 import { logitOf, policyLogit, policyParams } from "../policy.js";
 
@@ -23,7 +24,11 @@ export const consistentEEDecoder = defineExitStrategy({
     grid: [0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1],
     direction: "lower-is-faster",
   },
-  observe: ({ pooled }, { site, params }) => policyLogit(params, site.layer, pooled),
+  // The last layer has no policy and observes 0.
+  observe: ({ pooled }, { site, params }) =>
+    site.layer < site.depth
+      ? policyLogit(params, site.layer, pooled)
+      : (tf.mul(tf.sum(pooled, 1), 0) as tf.Tensor1D),
   start: () => ({}),
   // On the logit, since the sigmoid rounds near 0.5.
   decide: ([logit], state, { options: { threshold } }) => ({

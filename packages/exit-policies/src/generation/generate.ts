@@ -74,6 +74,8 @@ export interface GeneratedToken {
   readonly isFromPrompt: boolean;
   /** Full depth's two highest logits are closer than 1e-4, so that rounding may decide; only known at full depth. */
   readonly isNearTie: boolean;
+  /** Why the row ends with this token; `undefined` where it goes on. */
+  readonly finishReason: FinishReason | undefined;
 }
 
 export type FinishReason = "stop" | "length" | "positions";
@@ -439,7 +441,8 @@ class TokenLoop {
     else if (row.generated >= row.limit) row.finished = row.limitReason;
     if (row.finished !== undefined) this.pass.release(row.index);
     const isNearTie = fullLogits !== undefined && topTwoGap(fullLogits) < NEAR_TIE;
-    yield { row: row.index, position, id, layer, isFromPrompt, isNearTie };
+    const finishReason = row.finished;
+    yield { row: row.index, position, id, layer, isFromPrompt, isNearTie, finishReason };
   }
 
   #probabilities(row: Row, logits: Float32Array, drafted: readonly number[]): Float64Array {
