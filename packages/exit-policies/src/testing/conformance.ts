@@ -112,7 +112,7 @@ async function runCheck(check: Check, subject: Subject): Promise<void> {
       error instanceof CheckFailure
         ? [error.message, error.section]
         : ([
-            `the strategy must run without throwing, got ${messageOf(error)}`,
+            `the strategy must run without throwing, got ${messageOf(error).replace(/\.$/, "")}`,
             "checklist",
           ] as const);
     throw new Error(`[${subject.name}] ${check.name}: ${message}. ${guideTo(section)}`, {
