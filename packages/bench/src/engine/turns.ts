@@ -1,5 +1,6 @@
 /** @file Candidates for the same work that take turns, so that a change of the machine's speed meets all of them. */
 import { BenchError } from "../errors.js";
+import { median } from "../metrics/statistics.js";
 
 /** One candidate for one kind of work. */
 export interface Candidate {
@@ -79,10 +80,4 @@ export async function timed(action: () => Promise<number>) {
   const start = performance.now();
   const loss = await action();
   return { milliseconds: performance.now() - start, loss };
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

@@ -19,6 +19,7 @@ import {
   layerFields,
   type OperatingPoint,
   type ResultRow,
+  type RowIntervals,
 } from "../results.js";
 import {
   type AnsweredPoint,
@@ -93,21 +94,24 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     ),
     ...(operatingPoint === "curve" ? {} : detailsOf(point)),
   });
-  const detailsOf = (point: CurvePoint): Partial<ResultRow> => ({
-    ...(point.exitLayers ? exitGroups(point.exitLayers, depth, dev, task) : {}),
-    ...(intervals.has(point) ? { intervals: intervals.get(point) as never } : {}),
-    ...(task.regression ? {} : { perClass: classFields(point, labels, task.labels) }),
-    ...(task.regression || point.exitLayers === null || method.name === "full"
-      ? {}
-      : {
-          earlyExits: earlyExitFields(
-            { predictions: point.predictions, exitLayers: point.exitLayers },
-            labels,
-            task.labels,
-            depth,
-          ),
-        }),
-  });
+  const detailsOf = (point: CurvePoint): Partial<ResultRow> => {
+    const interval = intervals.get(point);
+    return {
+      ...(point.exitLayers ? exitGroups(point.exitLayers, depth, dev, task) : {}),
+      ...(interval ? { intervals: interval } : {}),
+      ...(task.regression ? {} : { perClass: classFields(point, labels, task.labels) }),
+      ...(task.regression || point.exitLayers === null || method.name === "full"
+        ? {}
+        : {
+            earlyExits: earlyExitFields(
+              { predictions: point.predictions, exitLayers: point.exitLayers },
+              labels,
+              task.labels,
+              depth,
+            ),
+          }),
+    };
+  };
   const answersOf = (named: Partial<Record<AnsweredPoint, CurvePoint>>): SplitAnswers => ({
     split,
     labels,
@@ -123,7 +127,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     ),
   });
 
-  const intervals = new Map<CurvePoint, ReturnType<typeof rowIntervals>[number]>();
+  const intervals = new Map<CurvePoint, RowIntervals>();
   const measure = (wanted: readonly CurvePoint[]) => {
     const found = rowIntervals(wanted, {
       metric: task.metric,
@@ -131,7 +135,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       full: full.predictions,
       seed,
     });
-    for (const [index, point] of wanted.entries()) intervals.set(point, found[index] as never);
+    for (const [index, point] of wanted.entries())
+      intervals.set(point, found[index] as RowIntervals);
   };
   if (method.name === "full") {
     measure([full]);
