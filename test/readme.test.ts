@@ -91,6 +91,7 @@ describe("the README", () => {
     "docs/results.md",
     "docs/serving.md",
     "docs/generation.md",
+    "docs/train-on-your-data.md",
     "docs/write-a-strategy.md",
     "packages/consistentee/README.md",
   ])("links to what is there: %s", (page) => {

@@ -25,6 +25,18 @@ const entry = (summary: string, load: () => Promise<CeeCommand>): Entry => ({
 
 /** In the order of the overview. */
 const commands: Readonly<Record<string, Entry>> = {
+  train: entry(
+    "train a text classifier with exits on your own data",
+    async () => (await import("./commands/train.js")).trainCommand,
+  ),
+  evaluate: entry(
+    "score a trained model on labelled rows, with exits and without",
+    async () => (await import("./commands/evaluate.js")).evaluateCommand,
+  ),
+  predict: entry(
+    "answer texts from arguments, a file or standard input",
+    async () => (await import("./commands/predict.js")).predictCommand,
+  ),
   new: entry(
     "write a package for an exit strategy of your own",
     async () => (await import("./commands/new.js")).newCommand,
@@ -41,6 +53,10 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "write a model with exits as one ONNX file, its exits inside",
     run: async (words) => (await import("./commands/export.js")).exportCommand(words),
   },
+  doctor: entry(
+    "say what this machine computes with, and what would make it faster",
+    async () => (await import("./commands/doctor.js")).doctorCommand,
+  ),
 };
 
 const overview = ({ cee }: ProgramNames) => `Usage: ${cee} <command> [options]
@@ -53,9 +69,11 @@ ${Object.entries(commands)
   .join("\n")}
 
 Start here:
-  ${cee} new strategy margin       a strategy of your own, with its test
-  ${cee} bench glue                train and compare methods on small generated tasks, in minutes
-  ${cee} <command> --help          a command's options, with examples
+  ${cee} train --data reviews.csv --out model     a model of your own
+  ${cee} predict ./model "a text"                 what it answers, and after how many layers
+  ${cee} new strategy margin                      a strategy of your own, with its test
+  ${cee} bench glue                               methods compared on small generated tasks, in minutes
+  ${cee} <command> --help                         a command's options, with examples
 
 CEE_DEBUG=1 prints where an error comes from. Exit codes: 0 done, 1 something failed, 2 the command line was wrong, 130
 stopped by Ctrl-C.

@@ -14,6 +14,7 @@ import {
   checkHost,
   createRegistry,
   defineExitStrategy,
+  type ExitHead,
   type ExitStrategy,
   type HostParams,
   loadStrategy,
@@ -61,6 +62,8 @@ export interface LoadPartsOptions {
   readonly strategy?: string | ExitStrategy;
   /** Strategies of other packages that the folder may name. */
   readonly moreStrategies?: readonly AnyExitStrategyFactory[];
+  /** Exit heads of other packages that the folder may name. */
+  readonly moreHeads?: readonly ExitHead[];
   /** How a model that is not a folder is downloaded. */
   readonly hub?: ResolveModelOptions;
 }
@@ -101,7 +104,7 @@ export async function saveEarlyExitModel(parts: EarlyExitParts, folder: string):
 /** @throws ConsistentEEError `NO_EXITS`, `NO_STRATEGY`, `MODEL_MISMATCH`, and what loading its files throws */
 export async function loadParts(
   folderOrId: string,
-  { strategy, moreStrategies = [], hub }: LoadPartsOptions,
+  { strategy, moreStrategies = [], moreHeads = [], hub }: LoadPartsOptions,
 ): Promise<CompleteParts> {
   const folder = await resolveModel(folderOrId, hub);
   if (!(await exists(join(folder, EXITS_DESCRIPTION))))
@@ -110,7 +113,7 @@ export async function loadParts(
       folderOrId,
       `must be a model with trained exits, got a folder without ${EXITS_DESCRIPTION}. Add exits to a fine-tuned classifier with addExits, or train both, and save with saveEarlyExitModel.`,
     );
-  const encoder = await loadExitEncoder(folder);
+  const encoder = await loadExitEncoder(folder, { moreHeads });
   const known = [consistentEE, ...builtInStrategies, ...moreStrategies];
   // A configured strategy brings its definition along, so that its saved parameters can be read.
   if (typeof strategy === "object" && !known.some((one) => one.strategyName === strategy.name))

@@ -1,15 +1,10 @@
 /** @file Loads GLUE tasks from the parquet files of the `nyu-mll/glue` data set on the Hugging Face hub. */
-import {
-  type AsyncBuffer,
-  asyncBufferFromFile,
-  parquetMetadataAsync,
-  parquetReadObjects,
-  parquetSchema,
-} from "hyparquet";
+import { parquetReadObjects } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
 import { BenchError } from "../errors.js";
 import { type GlueTask, glueTask } from "./glue-tasks.js";
 import { type HubFile, type HubFilesOptions, type HubFolder, openHubFolder } from "./hub-files.js";
+import { openParquet } from "./parquet.js";
 import { takeRows } from "./subset.js";
 import type { DataRow, FileProblems, LoadedTask, LoadOptions, SplitName, TestRow } from "./task.js";
 
@@ -173,19 +168,7 @@ async function readTable(
   file: string,
   wanted: readonly string[],
 ): Promise<Record<string, unknown>[]> {
-  const damaged = (cause: unknown) => {
-    const message = `expected a parquet file, but it can't be read: ${(cause as Error).message}. Delete it and run again.`;
-    return new BenchError("BAD_FILE", file, message, { cause });
-  };
-  let buffer: AsyncBuffer;
-  let columns: string[];
-  try {
-    buffer = await asyncBufferFromFile(file);
-    const metadata = await parquetMetadataAsync(buffer);
-    columns = parquetSchema(metadata).children.map(({ element }) => element.name);
-  } catch (cause) {
-    throw damaged(cause);
-  }
+  const { buffer, columns, damaged } = await openParquet(file);
   for (const name of wanted) {
     if (columns.includes(name)) continue;
     const message = `expected a column ${name}, found ${columns.join(", ")}.`;

@@ -355,7 +355,8 @@ function endsRun(cause: unknown): boolean {
   );
 }
 
-function weightsDigest({ params }: ExitEncoder): string {
+/** What the weights are. */
+export function weightsDigest({ params }: ExitEncoder): string {
   const hash = createHash("sha256");
   for (const [name, { shape, data }] of Object.entries(params)) {
     hash.update(`${name} ${shape.join("x")}\n`);
@@ -364,7 +365,8 @@ function weightsDigest({ params }: ExitEncoder): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-function rowsDigest(splits: readonly (readonly TrainingRow[])[]): string {
+/** What the token rows are. */
+export function rowsDigest(splits: readonly (readonly TrainingRow[])[]): string {
   const hash = createHash("sha256");
   for (const [index, split] of splits.entries())
     for (const { id, label, ids, types } of split)
@@ -372,6 +374,7 @@ function rowsDigest(splits: readonly (readonly TrainingRow[])[]): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-function digest(value: unknown): string {
+/** What a JSON value is. */
+export function digest(value: unknown): string {
   return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
 }

@@ -20,12 +20,14 @@ export interface ConsistentEEMethodOptions {
   readonly name: string;
   readonly title: string;
   readonly reward: "hardness" | "vanilla";
+  /** Over the preset's. With an `alpha` among them, that one alone is trained. */
+  readonly options?: ConsistentEEInput;
 }
 
 /** The training and the strategy for one price of a layer. */
 export function consistentEEAt(
   bench: Workbench,
-  { name, reward }: Pick<ConsistentEEMethodOptions, "name" | "reward">,
+  { name, reward, options: own = {} }: Omit<ConsistentEEMethodOptions, "title">,
   alpha: number,
 ): { readonly spec: TrainingSpec; readonly strategy: ExitStrategy; readonly options: object } {
   const input: ConsistentEEInput = {
@@ -33,7 +35,11 @@ export function consistentEEAt(
     reward,
     alpha,
     initialised: true,
-    task: { learningRate: rateFor(bench, consistentEEPresets[bench.preset].task.learningRate) },
+    ...own,
+    task: {
+      learningRate: rateFor(bench, consistentEEPresets[bench.preset].task.learningRate),
+      ...own.task,
+    },
   };
   const options = resolveOptions(input);
   const strategy = consistentEE(input) as ExitStrategy;
@@ -48,19 +54,22 @@ export function consistentEEAt(
 }
 
 /** Makes the method for one reward. */
-export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOptions): Method {
-  const at = (bench: Workbench, alpha: number) => consistentEEAt(bench, { name, reward }, alpha);
+export function consistentEEMethod(options: ConsistentEEMethodOptions): Method {
+  const { name, title, options: own } = options;
+  const at = (bench: Workbench, alpha: number) => consistentEEAt(bench, options, alpha);
+  const alphasOf = ({ preset }: Workbench) =>
+    own?.alpha === undefined ? alphas[preset] : [own.alpha];
   return {
     name,
     title,
     unsupported: () => undefined,
     trainings: (bench) => [
       initialiseSpec(bench),
-      ...alphas[bench.preset].map((alpha) => at(bench, alpha).spec),
+      ...alphasOf(bench).map((alpha) => at(bench, alpha).spec),
     ],
     async run(bench) {
       const points: CurvePoint[] = [];
-      for (const alpha of alphas[bench.preset]) {
+      for (const alpha of alphasOf(bench)) {
         const { spec, options, strategy } = at(bench, alpha);
         const trained = await bench.fit(spec);
         const record = await bench.record(trained, strategy);
@@ -72,6 +81,7 @@ export function consistentEEMethod({ name, title, reward }: ConsistentEEMethodOp
           predictions,
           nonFinite,
           trace: { record, strategy },
+          trained,
           open: () => bench.open(trained, strategy),
         });
       }

@@ -14,7 +14,7 @@ import {
 } from "@cee/baselines";
 import { consistentEEPresets } from "@cee/consistentee";
 import type { Method, Workbench } from "./method.js";
-import { recipeMethod } from "./recipe-method.js";
+import { type RecipeMethodOptions, recipeMethod } from "./recipe-method.js";
 import { rateFor } from "./strategy-method.js";
 
 const { initialise, task } = consistentEEPresets.small;
@@ -41,46 +41,47 @@ const recorded = (bench: Workbench): PhaseSettings => ({
   warmup: 0,
 });
 
-export const layerWise: readonly Method[] = [
-  recipeMethod({
+/** The methods before they are made, for a user's options. */
+export const layerWiseRecipes: readonly RecipeMethodOptions[] = [
+  {
     name: "deebert",
     title: "DeeBERT",
     recipe: deebert,
     small: (bench) => ({ final: gentle(bench), highways: brisk(bench, 2) }),
-  }),
-  recipeMethod({ name: "pabee", title: "PABEE", recipe: pabee, isWeighted: true }),
-  recipeMethod({
+  },
+  { name: "pabee", title: "PABEE", recipe: pabee, isWeighted: true },
+  {
     name: "berxit",
     title: "BERxiT",
     recipe: berxit,
     small: (bench) => ({ alternating: brisk(bench, 3) }),
-  }),
-  recipeMethod({
+  },
+  {
     name: "right-tool",
     title: "Right-Tool",
     recipe: rightTool,
     small: (bench) => ({ joint: gentle(bench, 2) }),
-  }),
-  recipeMethod({ name: "pcee-bert", title: "PCEE-BERT", recipe: pceeBert, isWeighted: true }),
-  recipeMethod({
+  },
+  { name: "pcee-bert", title: "PCEE-BERT", recipe: pceeBert, isWeighted: true },
+  {
     name: "romebert",
     title: "RomeBERT",
     recipe: romeBert,
     small: (bench) => ({ joint: gentle(bench, 2) }),
-  }),
-  recipeMethod({
+  },
+  {
     name: "fastbert",
     title: "FastBERT",
     recipe: fastBert,
     small: (bench) => ({ final: gentle(bench), distil: brisk(bench, 3) }),
-  }),
-  recipeMethod({
+  },
+  {
     name: "past-future",
     title: "Past-Future",
     recipe: pastFuture,
     small: (bench) => ({ joint: brisk(bench, 2) }),
-  }),
-  recipeMethod({
+  },
+  {
     name: "cat",
     title: "CAT",
     recipe: cat,
@@ -90,8 +91,8 @@ export const layerWise: readonly Method[] = [
       scaling: recorded(bench),
       meta: recorded(bench),
     }),
-  }),
-  recipeMethod({
+  },
+  {
     name: "ztw",
     title: "Zero Time Waste",
     recipe: zeroTimeWaste,
@@ -100,5 +101,7 @@ export const layerWise: readonly Method[] = [
       cascade: brisk(bench, 2),
       ensemble: recorded(bench),
     }),
-  }),
+  },
 ];
+
+export const layerWise: readonly Method[] = layerWiseRecipes.map((recipe) => recipeMethod(recipe));

@@ -100,6 +100,8 @@ export interface CurvePoint {
   readonly nonFinite: number;
   /** What the point was replayed from, where there is such a thing: for looking at single rows, layer by layer. */
   readonly trace?: { readonly record: ExitRecord; readonly strategy: ExitStrategy };
+  /** The model behind it, where the point is that of an exit strategy. */
+  readonly trained?: Trained;
   open(): Promise<TimedModel>;
 }
 

@@ -10,6 +10,8 @@ export interface RecipeMethodOptions {
   readonly recipe: Recipe<AnyExitStrategyFactory>;
   /** Settings of the small preset by the recipe's own option names; the published ones are the recipe's defaults. */
   readonly small?: (bench: Workbench) => Readonly<Record<string, unknown>>;
+  /** A user's, over those of the preset. */
+  readonly options?: Readonly<Record<string, unknown>>;
   /** The recipe's only objective is the weighted loss of all exits: in the small preset it shares that training. */
   readonly isWeighted?: boolean;
 }
@@ -20,11 +22,15 @@ export function recipeMethod({
   title,
   recipe: { strategy: factory, head },
   small = () => ({}),
+  options = {},
   isWeighted = false,
 }: RecipeMethodOptions): Method {
   const { definition } = factory;
   const create = factory as unknown as (options: Readonly<Record<string, unknown>>) => ExitStrategy;
-  const optionsOf = (bench: Workbench) => (bench.preset === "small" ? small(bench) : {});
+  const optionsOf = (bench: Workbench) => ({
+    ...(bench.preset === "small" ? small(bench) : {}),
+    ...options,
+  });
   const training = (bench: Workbench): TrainingSpec => {
     const isSmall = bench.preset === "small";
     // Deviates from the paper: the settings of the shared training, not of the method's own.

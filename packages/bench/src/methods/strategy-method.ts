@@ -128,6 +128,7 @@ export async function curveOf(
       predictions,
       nonFinite,
       trace: { record, strategy: configured },
+      trained,
       open: () => bench.open(trained, configured),
     };
   });

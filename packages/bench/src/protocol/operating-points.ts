@@ -81,8 +81,17 @@ export function choosePoint<TScored extends { readonly score: number; readonly c
   fullScore: number,
   rule: LossRule,
 ): TScored | undefined {
+  return fastestWithin(scored, fullScore, allowedLoss[rule]);
+}
+
+/** {@link choosePoint} for any relative loss. */
+export function fastestWithin<TScored extends { readonly score: number; readonly cost: number }>(
+  scored: readonly TScored[],
+  fullScore: number,
+  maxLoss: number,
+): TScored | undefined {
   // By magnitude, so that a negative correlation isn't asked to improve.
-  const bar = fullScore - allowedLoss[rule] * Math.abs(fullScore) - TOLERANCE;
+  const bar = fullScore - maxLoss * Math.abs(fullScore) - TOLERANCE;
   let best: TScored | undefined;
   for (const candidate of scored) {
     if (!(candidate.score >= bar)) continue;

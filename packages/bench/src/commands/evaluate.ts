@@ -1,0 +1,179 @@
+/** @file `cee evaluate`: what a trained model's answers are worth on labelled rows, and where they came from. */
+import type { ClassifyInput, EarlyExitModel, Prediction } from "@cee/consistentee";
+import type { LabelKind } from "../data/own-task.js";
+import { BenchError } from "../errors.js";
+import { type Args, createReader } from "../glue/options.js";
+import { listenForStop } from "../glue/stop.js";
+import type { CeeCommand } from "./command.js";
+import { loadingOptions, modelHelp, modelOf, modelOptionNames } from "./model-options.js";
+
+const help = (cee: string) => `Usage: ${cee} evaluate <model> --data <file> [options]
+
+Answers labelled rows with a model's exits and at full depth, and compares both with the labels.
+
+  <model>               a folder that ${cee} train or saveEarlyExitModel wrote, or its id on the Hugging Face hub
+  --data <file>         rows: .tsv, .csv, .jsonl or .parquet, with a column of texts and one of labels
+  --text, --pair, --label <column>   (default: those of the usual names, as ${cee} train --help lists them)
+  --limit <n>           rows at most, drawn at random; the same ones every time
+${modelHelp}
+  --json                prints one JSON object
+
+Exit codes: 0 done, 1 something failed, 2 the command line was wrong, 130 stopped.
+
+Examples:
+  ${cee} evaluate ./model --data test.csv --label stars
+  ${cee} evaluate ./model --data dev.tsv --strategy patience --json
+`;
+
+export const evaluateCommand: CeeCommand = {
+  help,
+  flags: ["json"],
+  lists: ["plugin"],
+  operand: "model",
+  async run(args: Args, cee: string): Promise<number> {
+    const names = ["data", "text", "pair", "label", "limit", "json"];
+    const read = createReader(args, [...modelOptionNames, ...names]);
+    const folder = modelOf(args, "evaluate", cee);
+    const file = read.text("data");
+    if (file === undefined)
+      throw new BenchError(
+        "BAD_OPTION",
+        "--data",
+        `is needed. Try: ${cee} evaluate ${folder} --data rows.csv`,
+      );
+    const columns = { text: read.text("text"), pair: read.text("pair"), label: read.text("label") };
+    const limit = read.whole("limit", 1);
+    const stop = listenForStop((line) => process.stderr.write(`${line}\n`));
+    try {
+      const [options, { EarlyExitModel }, { loadOwnRows, definitionOf }, { takeRows }, { score }] =
+        await Promise.all([
+          loadingOptions(read, stop.signal),
+          import("@cee/consistentee"),
+          import("../data/own-task.js"),
+          import("../data/subset.js"),
+          import("../metrics/score.js"),
+        ]);
+      const answer = async (more: object, rows: readonly ClassifyInput[] | undefined) => {
+        const model = await EarlyExitModel.fromPretrained(folder, { ...options, ...more });
+        try {
+          const kind = await kindOf(model);
+          return {
+            kind,
+            name: model.strategy.name,
+            ...(await answersOf(model, rows, stop.signal)),
+          };
+        } finally {
+          await model.dispose({ pending: "reject" });
+        }
+      };
+      // Which classes there are decides how the file is read.
+      const { kind } = await answer({}, undefined);
+      const own = await loadOwnRows(file, columns, kind);
+      if (own.problems)
+        process.stderr.write(
+          `${file}: ${own.problems.count} rows left out, such as line ${own.problems.examples[0]?.line}: ${own.problems.examples[0]?.problem}.\n`,
+        );
+      const rows = takeRows(own.rows, limit, 0, "evaluate");
+      const inputs = rows.map(({ text, pair }) => (pair === undefined ? text : { text, pair }));
+      const early = await answer({}, inputs);
+      const full = await answer({ strategy: "never" }, inputs);
+      const labels = rows.map(({ label }) => label);
+      const valuesOf = (answers: readonly Prediction[]) =>
+        answers.map(({ label, score: value }) =>
+          "regression" in kind ? value : kind.labels.indexOf(label),
+        );
+      const { metric, metrics } = definitionOf(file, own.columns, kind);
+      const { layers } = early.answers[0] as Prediction;
+      const exitHistogram = Array.from(
+        { length: layers },
+        (_, index) => early.answers.filter(({ exitLayer }) => exitLayer === index + 1).length,
+      );
+      const meanExitLayer =
+        early.answers.reduce((sum, { exitLayer }) => sum + exitLayer, 0) / rows.length;
+      const scoresOf = (answers: readonly Prediction[]) =>
+        Object.fromEntries(metrics.map((name) => [name, score(name, valuesOf(answers), labels)]));
+      const report = {
+        model: folder,
+        data: file,
+        rows: rows.length,
+        leftOut: own.problems?.count ?? 0,
+        strategy: early.name,
+        metric,
+        scores: scoresOf(early.answers),
+        fullScores: scoresOf(full.answers),
+        agreement:
+          valuesOf(early.answers).filter((value, row) => value === valuesOf(full.answers)[row])
+            .length / rows.length,
+        layers,
+        meanExitLayer,
+        savedLayers: 1 - meanExitLayer / layers,
+        exitHistogram,
+        truncated: early.answers.filter(({ truncated }) => truncated).length,
+      };
+      process.stdout.write(args.json === true ? `${JSON.stringify(report)}\n` : describe(report));
+      return 0;
+    } catch (cause) {
+      const code = stop.exitCode();
+      if (code !== undefined) return code;
+      throw cause;
+    } finally {
+      stop.release();
+    }
+  },
+};
+
+/** Class names, or numbers, as the model's answers show it. */
+async function kindOf(model: EarlyExitModel): Promise<LabelKind> {
+  if (model.labels) return { labels: model.labels };
+  const { probabilities } = await model.classify("a");
+  if (probabilities.length === 0) return { regression: true };
+  return { labels: probabilities.map((_, index) => `LABEL_${index}`) };
+}
+
+async function answersOf(
+  model: EarlyExitModel,
+  rows: readonly ClassifyInput[] | undefined,
+  signal: AbortSignal,
+): Promise<{ readonly answers: readonly Prediction[] }> {
+  const answers: Prediction[] = [];
+  if (rows) for await (const answer of model.stream(rows, { signal })) answers.push(answer);
+  return { answers };
+}
+
+interface Report {
+  readonly rows: number;
+  readonly strategy: string;
+  readonly scores: Readonly<Record<string, number>>;
+  readonly fullScores: Readonly<Record<string, number>>;
+  readonly layers: number;
+  readonly meanExitLayer: number;
+  readonly savedLayers: number;
+  readonly exitHistogram: readonly number[];
+  readonly truncated: number;
+}
+
+function describe(report: Report): string {
+  const { rows, strategy, scores, fullScores, layers, meanExitLayer, exitHistogram } = report;
+  const width = Math.max(...Object.keys(scores).map((name) => name.length), 8);
+  const lines = Object.entries(scores).map(
+    ([name, value]) =>
+      `  ${name.padEnd(width)}  ${value.toFixed(3)} with exits, ${(fullScores[name] as number).toFixed(3)} at full depth`,
+  );
+  const most = Math.max(...exitHistogram);
+  const bars = exitHistogram.map(
+    (count, index) =>
+      `  layer ${String(index + 1).padEnd(width - 6)}  ${String(count).padStart(6)} ${"#".repeat(Math.round((30 * count) / most))}`,
+  );
+  return [
+    `${rows} rows, strategy ${strategy}:`,
+    "",
+    ...lines,
+    `  ${"layers".padEnd(width)}  ${meanExitLayer.toFixed(2)} of ${layers} on average, ${(100 * report.savedLayers).toFixed(1)} % saved`,
+    "",
+    ...bars,
+    ...(report.truncated > 0
+      ? [`  ${report.truncated} texts were cut to the model's length.`]
+      : []),
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,57 @@
+/** @file What commands that open a trained model take alike. */
+import type { FromPretrainedOptions } from "@cee/consistentee";
+import { BenchError } from "../errors.js";
+import type { Args, createReader } from "../glue/options.js";
+
+export const modelOptionNames = ["model", "strategy", "plugin", "threads", "runtime", "max-length"];
+
+export const modelHelp = `  --strategy <name>     another strategy than the saved one; one that learns must be the saved one
+  --plugin <s>          a strategy of yours that the folder or --strategy names: a file or a package; may be repeated. It is
+                        tried in a process of its own first
+  --max-length <n>      tokens per text (default: what the model has positions for)
+  --threads <n>         (default: all processors)
+  --runtime <name>      auto, onnxruntime-node, onnxruntime-web or eager (default: auto)`;
+
+const runtimes = ["auto", "onnxruntime-node", "onnxruntime-web", "eager"] as const;
+
+/** The folder or hub id. @throws BenchError `BAD_OPTION` */
+export function modelOf(args: Args, command: string, cee: string): string {
+  const { model } = args;
+  if (typeof model === "string" && model !== "") return model;
+  throw new BenchError(
+    "BAD_OPTION",
+    command,
+    `expected a model's folder or hub id, got nothing. Try: ${cee} ${command} ./my-model`,
+  );
+}
+
+/** @throws BenchError `BAD_OPTION` for a plugin that is broken; ExitStrategyError `UNKNOWN_STRATEGY` */
+export async function loadingOptions(
+  read: ReturnType<typeof createReader>,
+  signal: AbortSignal,
+): Promise<FromPretrainedOptions> {
+  const [{ recipeParts }, { loadStrategyPlugin }] = await Promise.all([
+    import("../train/trainable.js"),
+    import("../plugins/load-plugins.js"),
+  ]);
+  const moreStrategies = [...recipeParts.moreStrategies];
+  const moreHeads = [...recipeParts.moreHeads];
+  for (const specifier of read.list("plugin")) {
+    const plugin = await loadStrategyPlugin(specifier, { from: process.cwd(), signal });
+    if ("problem" in plugin) throw new BenchError("BAD_OPTION", "--plugin", plugin.problem);
+    // A name of this project is known already.
+    if (plugin.source !== undefined) moreStrategies.push(plugin.strategy);
+    if (plugin.head) moreHeads.push(plugin.head);
+  }
+  const given = {
+    strategy: read.text("strategy"),
+    threads: read.whole("threads", 1),
+    runtime: read.choice("runtime", runtimes),
+    maxLength: read.whole("max-length", 8),
+  };
+  return {
+    moreStrategies,
+    moreHeads,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  };
+}
