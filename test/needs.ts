@@ -13,6 +13,7 @@ const candidates = {
   /** Chromium's software Vulkan driver, for ONNX Runtime's WebGPU provider: a value of `VK_DRIVER_FILES`. */
   swiftshader: ["/usr/lib/chromium/vk_swiftshader_icd.json"],
   /** A Python interpreter that can import the module. Debian's own comes first: its packages are not seen by others. */
+  python: ["/usr/bin/python3", "python3"],
   onnx: ["/usr/bin/python3", "python3"],
   torch: ["/usr/bin/python3", "python3"],
 } as const;
@@ -22,6 +23,7 @@ export type Tool = keyof typeof candidates;
 const packages: Record<Tool, string> = {
   chromium: "chromium",
   swiftshader: "chromium",
+  python: "python3",
   onnx: "python3-onnx",
   torch: "python3-torch",
 };
@@ -64,7 +66,9 @@ function search(tool: Tool): string | undefined {
   const chosen = process.env.CEE_PYTHON;
   const interpreters = chosen === undefined ? candidates[tool] : [chosen, ...candidates[tool]];
   return interpreters.find((interpreter) => {
-    const probe = spawnSync(interpreter, ["-c", `import ${tool}`], { stdio: "ignore" });
+    // Any module of its own says whether an interpreter runs.
+    const wanted = tool === "python" ? "json" : tool;
+    const probe = spawnSync(interpreter, ["-c", `import ${wanted}`], { stdio: "ignore" });
     return probe.status === 0;
   });
 }

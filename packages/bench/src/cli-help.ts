@@ -7,6 +7,7 @@ Compares early-exit methods for language models: trains them, lets them exit ear
 Commands:
   glue         train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
   paper        all tables and figures of the ConsistentEE paper on classification, in one run
+  generation   fine-tune a decoder, let its tokens leave early, and compare what that saves and costs
   engine       time compiled training and inference against TensorFlow.js and PyTorch
   pretraining  time a pre-training step against PyTorch, and say where its time goes
   report       make the report, tables and pictures of an earlier run again, without training
@@ -154,4 +155,41 @@ Examples:
   pnpm bench paper                                                 six generated tasks
   pnpm bench paper --data ../glue --tasks rte,mrpc,sst-2 --out runs/paper-real
   pnpm bench paper --preset paper --backbone google-bert/bert-base-uncased --data hub --dry-run
+`;
+
+export const generationHelp = `Usage: pnpm bench generation [options]
+
+Fine-tunes a decoder with an exit after every layer on instructions, decodes prompts at every point of each method's
+curve, and compares the texts by ROUGE and BERTScore with what full depth writes or with gold summaries. The table,
+report.html (curves, responses side by side) and results.json are left in the output folder.
+
+What to run on:
+  --data <folder>          alpaca/alpaca_data.json, dolly/databricks-dolly-15k.jsonl and cnn_dailymail/validation.jsonl
+                           (default: small generated instructions and articles)
+  --tasks <a,b>            dolly, cnn; generated: instructions, articles (default: both)
+  --limit <n>              instructions to learn, drawn at random (default: all)
+  --prompts <n>            prompts to decode, of each task (default: 32 generated ones, else 64)
+  --max-length <n>         tokens per training text (default: 320, or the model's positions)
+  --max-new-tokens <n>     of each response (default: a quarter of the positions, at most 64)
+
+What to compare:
+  --methods <a,b>          full, calm, calm-state, consistentee (the default), calm-meta, self-speculative; or all
+  --key-values <k>         what skipped layers get: copy, recompute or verify (default: copy)
+  --backbone <spec>        fresh:<layers>x<width>, a LLaMA model's folder, or a llama2.c file;
+                           llama-7b and llama-13b are sizes for --dry-run (default: fresh:6x64, with --data fresh:6x128)
+  --heads <h>              per-layer or shared (default: per-layer)
+  --encoder <folder>       whose states BERTScore compares (default: a small encoder, pre-trained on the training texts)
+
+How to train:
+  --preset <small|paper>   hyper-parameters: for small decoders, or the released ones for LLaMA (default: small)
+  --lora                   train adapters in place of the whole backbone; always with --preset paper
+  --loss-on <r>            response, or all as the released code does (default: by preset)
+  --epochs <n>             of the training on all exits, instead of the preset's
+  --seed <n>               (default: 42)
+
+How to run:
+  --out <folder>           (default: runs/generation, with --data runs/generation-files)
+  --resume                 go on with the run in that folder
+  --dry-run                say what the run would take
+  --threads <n>            of the runtime
 `;

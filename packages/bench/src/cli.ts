@@ -2,6 +2,7 @@
 import { type Grammar, parseArgs } from "./arguments.js";
 import {
   engineHelp,
+  generationHelp,
   glueHelp,
   overview,
   paperHelp,
@@ -31,6 +32,12 @@ interface Command extends Grammar {
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
+  generation: {
+    help: generationHelp,
+    flags: ["resume", "dry-run", "lora"],
+    lists: [],
+    run: generation,
+  },
   engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
   pretraining: {
     help: pretrainingHelp,
@@ -94,10 +101,19 @@ async function paper(args: Args, words: readonly string[], program: string): Pro
   });
 }
 
+async function generation(args: Args, words: readonly string[], program: string): Promise<number> {
+  const { parseGenerationOptions } = await import("./generation/options.js");
+  const options = parseGenerationOptions(args, commandLine(words, undefined, program));
+  return benchmark(options, async (given, hooks) => {
+    const { runGeneration } = await import("./generation/run.js");
+    return runGeneration(given, hooks);
+  });
+}
+
 /** Runs until the end or Ctrl-C, and says what happened. */
-async function benchmark(
-  options: GlueOptions,
-  run: (options: GlueOptions, hooks: { signal: AbortSignal }) => Promise<PaperOutcome>,
+async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun">>(
+  options: TOptions,
+  run: (options: TOptions, hooks: { signal: AbortSignal }) => Promise<PaperOutcome>,
 ): Promise<number> {
   const { command } = options;
   const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));

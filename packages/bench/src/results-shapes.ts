@@ -60,6 +60,23 @@ const shapes = {
       exit: "number",
     },
   ],
+  responses: [
+    {
+      task: "text",
+      id: "text",
+      prompt: "text",
+      reference: "text",
+      answers: [
+        {
+          method: "text",
+          knob: { oneOf: ["null", { name: "text", value: "number" }] },
+          speedup: "number",
+          score: "number",
+          text: "text",
+        },
+      ],
+    },
+  ],
   taken: [{ task: "text", method: "text", seed: "number" }],
 } as const satisfies Readonly<Record<string, Shape>>;
 

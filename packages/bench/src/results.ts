@@ -47,7 +47,14 @@ export interface ResultRow {
   readonly exitHistogram: readonly number[] | null;
   /** Mean operations per row as a share of full depth's, by the method's cost model; where a method has no exit layer. */
   readonly cost?: number;
+  /** Rows; of generated texts, the tokens that exit layers are counted over. */
   readonly n: number;
+  /** Texts that scores are means over, where rows are tokens. */
+  readonly texts?: number;
+  /** Blocks run per generated token, drafts that were dropped included. */
+  readonly layersPerToken?: number;
+  /** Measured at batch 1, behind each text's first token. */
+  readonly tokensPerSecond?: number;
   /** Further scores by metric name. */
   readonly scores?: Readonly<Record<string, number>>;
   /** Rows that left at each layer, by the hardness of generated rows or by class name. */
@@ -243,8 +250,26 @@ export interface Results {
   readonly matched?: readonly MatchedFields[];
   /** Some rows of each task, first seed, for every strategy. */
   readonly inputs?: readonly InputStrip[];
+  /** Some prompts of each task with what they are answered at several speeds. */
+  readonly responses?: readonly ResponseSample[];
   /** Cells that another run had finished and `--cells` kept; their times were measured then. */
   readonly taken?: readonly Pick<Failure, "task" | "method" | "seed">[];
+}
+
+/** One prompt and its answers at several speeds. */
+export interface ResponseSample {
+  readonly task: string;
+  readonly id: string;
+  readonly prompt: string;
+  readonly reference: string;
+  readonly answers: readonly {
+    readonly method: string;
+    readonly knob: Knob | null;
+    /** Of the whole point, not of this text. */
+    readonly speedup: number;
+    readonly score: number;
+    readonly text: string;
+  }[];
 }
 
 /** A method on a task with a seed that ended with an error. */
@@ -513,6 +538,9 @@ const rowFields: readonly Field[] = [
   ["exitHistogram", orNull(isCounts), "null or a list of counts"],
   ["cost", orMissing((value) => isNumber(value) && (value as number) >= 0), "a number from 0"],
   ["n", isCount, "a whole number"],
+  ["texts", orMissing(isCount), "a whole number"],
+  ["layersPerToken", orMissing(isNumber), "a number"],
+  ["tokensPerSecond", orMissing(isNumber), "a number"],
   [
     "scores",
     orMissing((value) => isRecord(value) && Object.values(value as object).every(isNumber)),
@@ -581,7 +609,7 @@ export function validateResults(json: unknown, who = "results"): Results {
   };
   checkFields(json, resultFields, "");
   if (!("backbone" in (json as object))) fail("backbone", "a value", undefined);
-  for (const name of ["comparisons", "matched", "inputs", "taken"] as const) {
+  for (const name of ["comparisons", "matched", "inputs", "taken", "responses"] as const) {
     const list = (json as Results)[name];
     const problem = list === undefined ? undefined : listMismatch(name, list);
     if (problem !== undefined) {

@@ -13,6 +13,7 @@ import {
 export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
   const chosen = rows.filter(({ operatingPoint }) => operatingPoint !== "curve");
   const hasBalanced = chosen.some(({ scores }) => scores?.["balanced-accuracy"] !== undefined);
+  const hasTokens = chosen.some(({ tokensPerSecond }) => tokensPerSecond !== undefined);
   const hasCost = chosen.some(({ cost }) => cost !== undefined);
   const cell = (text: string): Cell => ({ text });
   const orDash = (value: number | null | undefined, format: (known: number) => string) =>
@@ -31,6 +32,7 @@ export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
       { title: "Layers" },
       ...(hasCost ? [{ title: "Operations" }] : []),
       { title: "Time" },
+      ...(hasTokens ? [{ title: "Tokens/s" }] : []),
     ],
     rows: view.methods.flatMap((method, methodIndex) =>
       chosen
@@ -49,6 +51,7 @@ export function pointsTable(view: View, { rows, metricTitle }: Column): Table {
             orDash(row.savedLayers, savedText),
             ...(hasCost ? [orDash(row.cost, (value) => savedText(1 - value))] : []),
             cell(savedTimeText(row)),
+            ...(hasTokens ? [orDash(row.tokensPerSecond, (value) => value.toFixed(0))] : []),
           ],
         })),
     ),

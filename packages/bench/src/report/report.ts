@@ -9,6 +9,7 @@ import { type Html, html, raw } from "./html.js";
 import { inputsSection } from "./inputs-section.js";
 import { paperSection } from "./paper-section.js";
 import { quotedSection } from "./quoted-section.js";
+import { responsesSection } from "./responses-section.js";
 import { runSection, summaryLine } from "./run-section.js";
 import { style } from "./style.js";
 import { type ReportOptions, viewOf } from "./view.js";
@@ -39,6 +40,7 @@ export function renderReport(results: Results, options: ReportOptions = {}): str
     ["curves", "Curves", curvesSection(view)],
     ["exits", "Where inputs leave", exitsSection(view)],
     ["inputs", "Single inputs", inputsSection(view)],
+    ["responses", "Responses", responsesSection(view)],
     ["figures", "The paper's tables and figures", paperSection(view)],
     ["paper", "Beside the paper", quotedSection(view)],
     ["run", "This run", runSection(view)],

@@ -234,6 +234,8 @@ export function metricTitle(metric: string): string {
     pearson: "Pearson",
     mcc: "MCC",
     "balanced-accuracy": "Bal. acc",
+    "rouge-l": "ROUGE-L",
+    "bertscore-f": "BERTScore F",
   };
   return titles[metric] ?? metric;
 }
