@@ -6,6 +6,7 @@ export default defineConfig({
     cee: "src/cee.ts",
     // Started as processes of their own. Flat, so that they lie beside the code that starts them, wherever the bundler put that.
     worker: "src/glue/worker.ts",
+    "paper-companion": "src/paper/companion.ts",
     "vet-child": "src/plugins/vet-child.ts",
   },
   // What `cee new` writes, as `exit-strategy/` beside the program.

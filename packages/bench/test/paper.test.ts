@@ -191,7 +191,7 @@ describe("a run", () => {
   const words = [
     "--tasks=sentiment",
     "--methods=consistentee,consistentee-vanilla",
-    ...tiny.filter((word) => !word.startsWith("--epochs")),
+    ...tiny.filter((word) => !/^--(epochs|workers)/.test(word)),
     "--epochs=3",
   ];
   const run = (out: string, ...more: string[]) => {
@@ -264,4 +264,14 @@ describe("a run", () => {
     expect(watched.steps.every((text) => text.includes("watched"))).toBe(true);
     expect(watched.paper?.table1).toEqual(saved.table1);
   });
+
+  it("gives the same from worker processes", async () => {
+    const folder = await temporaryFolder();
+    const seeds = "--seeds=1,2";
+    const alone = await run(path.join(folder, "alone"), seeds, "--workers=1");
+    const shared = await run(path.join(folder, "shared"), seeds, "--workers=2");
+    expect(shared.printed[0]).toContain("2 workers side by side");
+    expect(shared.paper?.table1.map(({ seed }) => seed)).toEqual([1, 2]);
+    expect({ ...shared.paper, figure3: [] }).toEqual({ ...alone.paper, figure3: [] });
+  }, 120_000);
 });

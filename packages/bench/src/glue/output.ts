@@ -16,6 +16,8 @@ export interface GlueOutcome {
   readonly failures: readonly Failure[];
   /** What was written. */
   readonly files: readonly string[];
+  /** What the run's companion returned, task by task. */
+  readonly beside: readonly unknown[];
 }
 
 /** Writes everything whole or not at all. @throws BenchError `WRITE_FAILED` */
@@ -30,7 +32,8 @@ export async function writeOutput(
   await writeResults(resultsFile, results);
   const { table, files, notes } = await writePresentation(out, results);
   for (const note of notes) run.progress.print(note);
-  return { results, table, failures: collected.failures, files: [resultsFile, ...files] };
+  const { failures, beside } = collected;
+  return { results, table, failures, files: [resultsFile, ...files], beside };
 }
 
 export function resultsOf(run: Run, data: LoadedData, collected: Collected): Results {

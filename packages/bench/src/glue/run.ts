@@ -6,6 +6,7 @@ import { BenchError } from "../errors.js";
 import type { Failure } from "../results.js";
 import { CELL_VERSION, openCells } from "./cells.js";
 import { type ChosenMethods, chooseMethods } from "./choose-methods.js";
+import { type Companion, type CompanionHooks, runBeside } from "./companion.js";
 import { measureRow, stepsOf } from "./estimate.js";
 import { type LoadedData, loadTasks } from "./load.js";
 import type { GlueOptions } from "./options.js";
@@ -33,9 +34,8 @@ export interface GlueHooks {
   readonly signal?: AbortSignal;
   /** Once, with what is about to run. */
   readonly onStart?: (run: Run, data: LoadedData) => void;
-  /** Before the methods of a task and seed train, and after their cells are finished, while everything is still open. */
-  readonly beforeTask?: (prepared: PreparedRun) => Promise<void>;
-  readonly afterTask?: (prepared: PreparedRun, collected: Collected) => Promise<void>;
+  /** What else is done with each task and seed. */
+  readonly companion?: Companion;
   /** Runs something while no other worker does. @default at once */
   readonly exclusively?: Exclusively;
   /** Plugins have been tried before. @default false */
@@ -71,7 +71,8 @@ export async function runGlue(options: GlueOptions, hooks: GlueHooks = {}): Prom
 export async function runPair(
   options: GlueOptions,
   seed: number,
-  hooks: GlueHooks,
+  hooks: Omit<GlueHooks, "companion">,
+  companion?: CompanionHooks,
 ): Promise<Collected> {
   return withRun(options, hooks, async (run, data) => {
     const collected = emptyCollection();
@@ -81,7 +82,9 @@ export async function runPair(
       const log = (line: string) => progress.print(line);
       const folder = await openRunFolder(options.out, settingsOf(run, data), { resume: true, log });
       progress.plan(unitsOf(prepared));
-      await runTask(run, prepared, folder, collected, 0);
+      await runBeside(companion, prepared, collected, run, () =>
+        runTask(run, prepared, folder, collected, 0),
+      );
     } finally {
       await prepared.dispose();
     }
@@ -101,10 +104,7 @@ async function withRun<T>(
   for (const { problem } of chosen.refused) progress.print(`${problem} It is left out.`);
   const data = await loadTasks(options, progress);
   const { runtime } = options;
-  // What a caller wants to see of each task can't be seen from another process.
-  const isWatched = hooks.beforeTask !== undefined || hooks.afterTask !== undefined;
-  const shared = isWatched ? { ...options, workers: 1 } : options;
-  const { workers, threads } = shareOut(shared, pairsOf(data, options).length);
+  const { workers, threads } = shareOut(options, pairsOf(data, options).length);
   const engine = await createEngine({
     threads,
     ...(runtime === undefined ? {} : { runtime }),
@@ -152,8 +152,8 @@ async function runAll(run: Run, data: LoadedData, hooks: GlueHooks): Promise<Glu
   }
   const collected =
     workers > 1
-      ? await sideBySide(run, pairs, first)
-      : await oneAfterAnother(run, pairs, folder, first, hooks);
+      ? await sideBySide(run, pairs, first, hooks.companion?.module)
+      : await oneAfterAnother(run, pairs, folder, first, hooks.companion?.hooks);
   collected.failures.unshift(...refusals(run, pairs));
   progress.stop();
   return writeOutput(run, data, collected);
@@ -186,7 +186,7 @@ async function oneAfterAnother(
   pairs: readonly TaskSeed[],
   folder: RunFolder,
   first: PreparedRun,
-  hooks: GlueHooks,
+  companion: CompanionHooks | undefined,
 ): Promise<Collected> {
   const { progress, signal } = run;
   const collected = emptyCollection();
@@ -203,9 +203,10 @@ async function oneAfterAnother(
       const units = unitsOf(next);
       progress.plan(units - (guesses[index] as number));
       const started = performance.now();
-      await hooks.beforeTask?.(next);
-      await runTask(run, next, folder, collected, before);
-      await hooks.afterTask?.(next, collected);
+      const prepared = next;
+      await runBeside(companion, prepared, collected, run, () =>
+        runTask(run, prepared, folder, collected, before),
+      );
       before += units;
       progress.settle(before);
       await next.dispose();
@@ -226,6 +227,7 @@ async function sideBySide(
   { options, progress, signal, chosen, workers, engine }: Run,
   pairs: readonly TaskSeed[],
   first: PreparedRun,
+  companion: string | undefined,
 ): Promise<Collected> {
   await first.dispose();
   const refused = new Set(chosen.refused.map(({ specifier }) => specifier));
@@ -236,18 +238,20 @@ async function sideBySide(
     methods: chosen.methods.map(({ name }) => name),
     workers,
     threads: engine.threads,
+    companion,
     progress,
     signal,
     onDone: ({ task, seed }, finished) =>
       progress.print(`${task} · seed ${seed} done (${finished} of ${pairs.length})`),
   });
   const collected = emptyCollection();
-  for (const { rows, failures, leftOut, answers, taken } of found) {
+  for (const { rows, failures, leftOut, answers, taken, beside } of found) {
     collected.rows.push(...rows);
     collected.failures.push(...failures);
     collected.leftOut.push(...leftOut);
     collected.answers.push(...answers);
     collected.taken.push(...taken);
+    collected.beside.push(...beside);
   }
   return collected;
 }
@@ -337,5 +341,6 @@ async function dryRun(run: Run, data: LoadedData): Promise<GlueOutcome> {
     table: lines.join("\n"),
     failures: [],
     files: [],
+    beside: [],
   };
 }

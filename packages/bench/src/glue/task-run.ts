@@ -56,13 +56,15 @@ export interface Collected {
   readonly answers: AnsweredCell[];
   /** Names of the cells that `--cells` had. */
   readonly taken: CellName[];
+  /** What the run's companion returned, task by task. */
+  readonly beside: unknown[];
 }
 
 export interface AnsweredCell extends CellName, CellAnswers {}
 
 /** Nothing yet. */
 export function emptyCollection(): Collected {
-  return { rows: [], failures: [], leftOut: [], answers: [], taken: [] };
+  return { rows: [], failures: [], leftOut: [], answers: [], taken: [], beside: [] };
 }
 
 /** A split that is reported, and what evaluates on it. */

@@ -7,6 +7,8 @@ export interface WorkerOrder {
   /** With this one task. */
   readonly options: GlueOptions;
   readonly seed: number;
+  /** The module of the run's companion. */
+  readonly companion: string | undefined;
 }
 
 export type ToWorker =

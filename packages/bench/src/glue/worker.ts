@@ -57,10 +57,11 @@ function wake(pid: number): void {
   }
 }
 
-async function work({ options, seed }: WorkerOrder): Promise<void> {
+async function work({ options, seed, companion }: WorkerOrder): Promise<void> {
   try {
     const hooks = { progress, signal: stop.signal, exclusively, isVetted: true };
-    send({ collected: await runPair(options, seed, hooks) });
+    const beside = companion === undefined ? undefined : await import(companion);
+    send({ collected: await runPair(options, seed, hooks, beside?.companion) });
   } catch (cause) {
     const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };
     const message = cause instanceof Error ? cause.message : String(cause);

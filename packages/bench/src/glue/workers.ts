@@ -28,6 +28,8 @@ export interface WorkersOptions {
   readonly workers: number;
   /** Of each worker. */
   readonly threads: number;
+  /** The module of what is done beside each pair. */
+  readonly companion: string | undefined;
   readonly progress: ProgressLine;
   readonly signal: AbortSignal | undefined;
   /** Called when a pair is done, with the number of those that are. */
@@ -90,7 +92,7 @@ function failed({ task, seed }: Pair, methods: readonly string[], message: strin
 
 async function runOne(
   pair: Pair,
-  { options, threads, progress }: WorkersOptions,
+  { options, threads, companion, progress }: WorkersOptions,
   work: PairProgress,
   clock: Clock,
   running: Set<ChildProcess>,
@@ -117,7 +119,7 @@ async function runOne(
     // What the run has just prepared the folder for.
     resume: true,
   };
-  tell(child, { order: { options: order, seed: pair.seed } });
+  tell(child, { order: { options: order, seed: pair.seed, companion } });
   const ended = await new Promise<string>((resolve) => {
     child.once("error", (cause) => resolve(cause.message));
     child.once("exit", (code, by) => resolve(by ? `signal ${by}` : `exit code ${code}`));
