@@ -174,6 +174,18 @@ describe("tokens that leave early", () => {
     },
   );
 
+  it("fill skipped layers in one call or in one for every exit, with the same text", async () => {
+    const observer = toObserver(strategy);
+    const options = { strategy, maxNewTokens: 40 };
+    const texts = [];
+    for (const maxFillBytes of [0, 2 ** 20]) {
+      const runner = await openDecoder(engine, deep, { observer, maxFillBytes });
+      texts.push((await collect(runner, prompts, options)).tokens);
+      await runner.dispose();
+    }
+    expect(texts[1]).toEqual(texts[0]);
+  });
+
   it.each([1, 3])("verify %i drafts to full depth's text, token for token", async (draftLength) => {
     const full = await collect(await open(deep), prompts, { maxNewTokens: 50 });
     for (const rule of [alwaysAt({ layer: 2 }), calm({ threshold: 0.2 })]) {

@@ -11,7 +11,7 @@ import { withStrategy } from "../runner/layer.js";
 import { cacheBytes } from "./cache.js";
 import type { CausalDecoder } from "./decoder.js";
 import { DecoderPass, type Programs } from "./pass.js";
-import { compileFill, compileGroup, compileProjection, groupsOf } from "./programs.js";
+import { compileFill, compileGroup, compileProjection, type Group, groupsOf } from "./programs.js";
 
 export interface OpenDecoderOptions {
   /** What is observed at every exit but the last. @default nothing */
@@ -23,6 +23,11 @@ export interface OpenDecoderOptions {
   readonly exits?: readonly number[] | undefined;
   /** Keys and values of one batch may take so many bytes; what a batch would need is checked before it starts. @default 2 GiB */
   readonly maxCacheBytes?: number | undefined;
+  /**
+   * Copies of key and value projections may take so many bytes, so that skipped layers are filled in one call; beyond
+   * that it is a call for each exit above. @default 128 MiB
+   */
+  readonly maxFillBytes?: number | undefined;
   /** Whether the observer's own parameters were trained; hosts refuse those that never were. @default taken on trust */
   readonly isStrategyTrained?: boolean | undefined;
 }
@@ -35,6 +40,7 @@ export interface DecoderRunner extends TokenRunner {
 }
 
 const DEFAULT_CACHE_BYTES = 2 ** 31;
+const DEFAULT_FILL_BYTES = 2 ** 27;
 
 /**
  * Compiles the decoder with its weights baked in.
@@ -47,6 +53,7 @@ export async function openDecoder(
     observer,
     exits,
     maxCacheBytes = DEFAULT_CACHE_BYTES,
+    maxFillBytes = DEFAULT_FILL_BYTES,
     isStrategyTrained = true,
   }: OpenDecoderOptions = {},
 ): Promise<DecoderRunner> {
@@ -59,11 +66,11 @@ export async function openDecoder(
     programs.push(program);
     return program;
   };
-  const fills = new Map<number, CompiledFunction>();
+  const fills = new Map<string, CompiledFunction>();
   const projections = new Map<number, CompiledFunction>();
-  const lazily = (
-    made: Map<number, CompiledFunction>,
-    key: number,
+  const lazily = <TKey>(
+    made: Map<TKey, CompiledFunction>,
+    key: TKey,
     make: () => CompiledFunction,
   ): CompiledFunction => {
     const known = made.get(key);
@@ -98,10 +105,17 @@ export async function openDecoder(
   const all: Programs = {
     groups,
     group: (index) => compiled[index] as CompiledFunction,
-    fill: (index) =>
-      lazily(fills, index, () =>
-        compileFill(compile, decoder, params, groups[index] as (typeof groups)[number]),
-      ),
+    fillsAbove(layer) {
+      const above = groups.filter(({ from }) => from >= layer);
+      // One call in place of one for every exit above, where that many copies of the projections are small.
+      const parts = fillBytes(config, stops) <= maxFillBytes ? [joined(above)] : above;
+      return parts.map((group) => ({
+        group,
+        program: lazily(fills, `${group.from}-${group.to}`, () =>
+          compileFill(compile, decoder, params, group),
+        ),
+      }));
+    },
     projection(layer) {
       // Shared heads are one program, whichever layer asks.
       const own = decoder.heads === "shared" ? config.depth : layer;
@@ -150,6 +164,20 @@ export async function openDecoder(
       await dispose();
     },
   };
+}
+
+/** Neighbouring groups as one. */
+function joined(groups: readonly Group[]): Group {
+  return { from: (groups[0] as Group).from, to: (groups.at(-1) as Group).to };
+}
+
+/** What the projections take when every exit has those of all blocks above it. */
+function fillBytes(
+  { hidden, kvHeads, headSize, depth }: CausalDecoder["config"],
+  stops: readonly number[],
+): number {
+  const block = 4 * 2 * hidden * kvHeads * headSize;
+  return stops.reduce((sum, stop) => sum + (depth - stop) * block, 0);
 }
 
 function resolveExits(

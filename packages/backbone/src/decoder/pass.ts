@@ -14,7 +14,10 @@ import { blocksOf, type Group } from "./programs.js";
 export interface Programs {
   readonly groups: readonly Group[];
   group(index: number): CompiledFunction;
-  fill(index: number): CompiledFunction;
+  /** What gives the keys and values of all blocks above an exit, each for its part of them. */
+  fillsAbove(
+    layer: number,
+  ): readonly { readonly group: Group; readonly program: CompiledFunction }[];
   projection(layer: number): CompiledFunction;
   readonly observes: boolean;
 }
@@ -147,32 +150,32 @@ export class DecoderPass implements TokenPass {
   }
 
   async copyUp(rows: readonly number[]): Promise<void> {
-    for (const [index, group] of this.programs.groups.entries()) {
-      const batch = this.#inSlotOrder(rows).flatMap((row) => {
-        const text = this.#text(row);
-        const first = text.ids.length - 1;
-        const at = text.layers[first] as number;
-        return at > 0 && at <= group.from ? [{ row, text, first, count: 1 }] : [];
-      });
-      if (batch.length === 0) continue;
-      const { hidden, positions, newMask } = this.#inputs(batch, group, 1) as Record<
-        string,
-        HostTensor
-      >;
-      const output = await this.programs
-        .fill(index)
-        .run<{ readonly added: CacheTensors[] & HostTree[] }>({
+    const left = new Map<number, Moving[]>();
+    for (const row of this.#inSlotOrder(rows)) {
+      const text = this.#text(row);
+      const first = text.ids.length - 1;
+      const at = text.layers[first] as number;
+      if (at === 0 || at === this.config.depth) continue;
+      left.set(at, [...(left.get(at) ?? []), { row, text, first, count: 1 }]);
+    }
+    for (const [layer, batch] of left)
+      for (const { group, program } of this.programs.fillsAbove(layer)) {
+        const { hidden, positions, newMask } = this.#inputs(batch, group, 1) as Record<
+          string,
+          HostTensor
+        >;
+        const output = await program.run<{ readonly added: CacheTensors[] & HostTree[] }>({
           hidden: hidden as HostTensor,
           positions: positions as HostTensor,
           newMask: newMask as HostTensor,
         });
-      this.#checkAlive();
-      batch.forEach(({ text, first }, at) => {
-        blocksOf(group).forEach((block, offset) => {
-          this.#cache.write(block, text.slot, output.added[offset] as CacheTensors, at, first, 1);
+        this.#checkAlive();
+        batch.forEach(({ text, first }, at) => {
+          blocksOf(group).forEach((block, offset) => {
+            this.#cache.write(block, text.slot, output.added[offset] as CacheTensors, at, first, 1);
+          });
         });
-      });
-    }
+      }
     for (const row of rows) {
       const text = this.#text(row);
       const place = text.ids.length - 1;
