@@ -113,7 +113,7 @@ async function generation(args: Args, words: readonly string[], program: string)
 /** Runs until the end or Ctrl-C, and says what happened. */
 async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun">>(
   options: TOptions,
-  run: (options: TOptions, hooks: { signal: AbortSignal }) => Promise<PaperOutcome>,
+  run: (options: TOptions, hooks: { signal: AbortSignal }) => Promise<Omit<PaperOutcome, "beside">>,
 ): Promise<number> {
   const { command } = options;
   const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));

@@ -86,7 +86,7 @@ interface Run {
 export async function runGeneration(
   options: GenerationOptions,
   { progress = createProgressLine(), signal }: GenerationHooks = {},
-): Promise<GlueOutcome> {
+): Promise<Omit<GlueOutcome, "beside">> {
   const raw = chooseTasks(loadRaw(options), options);
   const backbone = options.backbone ?? DEFAULT_BACKBONES[raw.source];
   const engine = await createEngine(
@@ -497,7 +497,7 @@ async function dryRun(
   options: GenerationOptions,
   raw: RawData,
   backbone: string,
-): Promise<GlueOutcome> {
+): Promise<Omit<GlueOutcome, "beside">> {
   const start = isModelSize(backbone) ? backbone : await startingDecoder(options, raw);
   const table = await describeDryRun(engine, options, raw, backbone, start);
   const nothing: Results = {
