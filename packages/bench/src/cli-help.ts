@@ -7,6 +7,7 @@ Compares early-exit methods for language models: trains them, lets them exit ear
 Commands:
   glue         train and compare methods on GLUE-like tasks; ends with a table, a report and results.json
   paper        all tables and figures of the ConsistentEE paper on classification, in one run
+  decode       time generated tokens at forced exit depths, and what each exit test costs
   generation   fine-tune a decoder, let its tokens leave early, and compare what that saves and costs
   engine       time compiled training and inference against TensorFlow.js and PyTorch
   pretraining  time a pre-training step against PyTorch, and say where its time goes
@@ -192,4 +193,16 @@ How to run:
   --resume                 go on with the run in that folder
   --dry-run                say what the run would take
   --threads <n>            of the runtime
+`;
+
+export const decodeHelp = `Usage: pnpm bench decode [options]
+
+Times a fresh decoder at batch 1, token by token: full depth, forced exit depths against what the layers that were run, the
+head and the filled keys and values predict, and each exit test as a share of a layer, taking turns within one run.
+
+  --width <n>         (default: 384)           --prompt <n>       tokens of the prompt (default: 32)
+  --depth <n>         (default: 12)            --tokens <n>       generated in each round (default: 48)
+  --vocabulary <n>    (default: 8000)          --rounds <n>       (default: 7)
+  --threads <n>       (default: 1)
+  --check             exit code 1 when a prediction is off by more than 10 %
 `;

@@ -1,6 +1,7 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
 import { type Grammar, parseArgs } from "./arguments.js";
 import {
+  decodeHelp,
   engineHelp,
   generationHelp,
   glueHelp,
@@ -32,6 +33,7 @@ interface Command extends Grammar {
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
+  decode: { help: decodeHelp, flags: ["check"], lists: [], run: decode },
   generation: {
     help: generationHelp,
     flags: ["resume", "dry-run", "lora"],
@@ -204,6 +206,31 @@ async function pretraining(args: Args): Promise<number> {
   const { bars } = await runPretrainingBench({
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     torch: args["no-torch"] !== true,
+    log: (line) => process.stdout.write(`${line}\n`),
+  });
+  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+async function decode(args: Args): Promise<number> {
+  const names = ["width", "depth", "vocabulary", "prompt", "tokens", "rounds", "threads", "check"];
+  const read = createReader(args, names);
+  const width = read.number(
+    "width",
+    "a number divisible by 64",
+    (value) => value >= 64 && value % 64 === 0,
+  );
+  const given = {
+    width,
+    depth: read.whole("depth", 2),
+    vocabulary: read.whole("vocabulary", 8),
+    prompt: read.whole("prompt", 1),
+    tokens: read.whole("tokens", 2),
+    rounds: read.whole("rounds", 1),
+    threads: read.whole("threads", 1),
+  };
+  const { runDecodeBench } = await import("./decode/decode-bench.js");
+  const { bars } = await runDecodeBench({
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     log: (line) => process.stdout.write(`${line}\n`),
   });
   return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
