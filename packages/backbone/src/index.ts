@@ -70,6 +70,7 @@ export { BackboneError, type BackboneErrorCode } from "./errors.js";
 export { EXPORT_INPUTS, EXPORT_OUTPUTS } from "./export/exit-graph.js";
 export type { ExportRows } from "./export/exit-parts.js";
 export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
+export { type ExportFlatOptions, exportFlatOnnx } from "./export/flat-onnx.js";
 export { type InGraphExits, openExported, openInGraph } from "./export/in-graph.js";
 export { type SavedOnnx, saveOnnx } from "./export/save-onnx.js";
 export { readJson, toJsonText, writeAtomically } from "./files.js";

@@ -7,6 +7,8 @@ Reads JSON lines from standard input and answers each with one JSON line:
                                     "core": processor that OpenBLAS chose its kernels for, or null}
     {"command": "forward"}      -> {"milliseconds": t, "loss": without dropout}
     {"command": "step"}         -> {"milliseconds": t, "loss": with dropout}
+    {"command": "answer", "layer": n, "ids": [[...]], "types": [[...]], "mask": [[...]]}
+                                -> {"milliseconds": t, "logits": [...]}, of the model that ends after that layer
 
 The manifest lists every parameter and batch tensor: name, type, shape, byte offset. All of it is float32 or int32.
 """
@@ -48,7 +50,7 @@ def load(request):
 
 
 def hidden_states(params, batch, sizes, training):
-    """The output of every layer, each `[rows, length, width]`."""
+    """The output of every layer, each `[rows, length, width]`; nothing runs that is not asked for."""
     rate = sizes["dropout"]
     rows, length = batch["ids"].shape
     heads, width = sizes["heads"], sizes["width"]
@@ -72,7 +74,6 @@ def hidden_states(params, batch, sizes, training):
     hidden = hidden + F.embedding(batch["positions"], params[embeddings + "position_embeddings.weight"])
     hidden = drop(norm(hidden, embeddings + "LayerNorm"))
     bias = ((1 - batch["mask"]) * -10000.0)[:, None, None, :]
-    states = []
     for layer in range(1, sizes["depth"] + 1):
         path = f"backbone.encoder.layer.{layer - 1}."
         query = split(dense(hidden, path + "attention.self.query")) * depth_of_head**-0.5
@@ -84,8 +85,7 @@ def hidden_states(params, batch, sizes, training):
         hidden = norm(attended + hidden, path + "attention.output.LayerNorm")
         inner = F.gelu(dense(hidden, path + "intermediate.dense"))
         hidden = norm(drop(dense(inner, path + "output.dense")) + hidden, path + "output.LayerNorm")
-        states.append(hidden)
-    return states
+        yield hidden
 
 
 def linear(params, x, path):
@@ -96,11 +96,24 @@ def exit_loss(params, batch, sizes, training):
     """The sum over exits of the mean cross-entropy."""
     total = 0
     for layer, hidden in enumerate(hidden_states(params, batch, sizes, training), start=1):
-        pooled = torch.tanh(linear(params, hidden[:, 0], f"heads.{layer}.pooler"))
-        pooled = F.dropout(pooled, sizes["dropout"], training)
-        logits = linear(params, pooled, f"heads.{layer}.classifier")
+        logits = exit_logits(params, hidden, layer, sizes["dropout"], training)
         total = total + F.cross_entropy(logits, batch["labels"])
     return total
+
+
+def exit_logits(params, hidden, layer, rate=0.0, training=False):
+    """The answer after a layer; layers share the backbone's pooler where they have none of their own."""
+    own = f"heads.{layer}.pooler"
+    pooler = own if own + ".weight" in params else "backbone.pooler.dense"
+    pooled = F.dropout(torch.tanh(linear(params, hidden[:, 0], pooler)), rate, training)
+    return linear(params, pooled, f"heads.{layer}.classifier")
+
+
+def truncated_logits(params, batch, sizes, last):
+    """Logits of the model that ends after a layer."""
+    for layer, hidden in enumerate(hidden_states(params, batch, sizes, training=False), start=1):
+        if layer == last:
+            return exit_logits(params, hidden, layer)
 
 
 def libraries():
@@ -153,6 +166,21 @@ def serve(loss_of):
             optimizer = create_optimizer(model[0], adamw)
             paths = libraries()
             answer = {"blas": paths, "core": openblas_core(paths)}
+            print(json.dumps(answer), flush=True)
+            continue
+        elif command == "answer":
+            params, batch, sizes = model
+            own = {
+                "ids": torch.tensor(request["ids"]),
+                "types": torch.tensor(request["types"]),
+                "mask": torch.tensor(request["mask"], dtype=torch.float32),
+                "positions": batch["positions"],
+            }
+            start = time.perf_counter()
+            with torch.inference_mode():
+                logits = truncated_logits(params, own, sizes, request["layer"])
+            milliseconds = (time.perf_counter() - start) * 1000
+            answer = {"milliseconds": milliseconds, "logits": logits.flatten().tolist()}
             print(json.dumps(answer), flush=True)
             continue
         elif command == "forward":

@@ -11,6 +11,7 @@ Commands:
   generation   fine-tune a decoder, let its tokens leave early, and compare what that saves and costs
   engine       time compiled training and inference against TensorFlow.js and PyTorch
   pretraining  time a pre-training step against PyTorch, and say where its time goes
+  speed        what exits save in time, against truncated models, full depth, Transformers.js and PyTorch
   report       make the report, tables and pictures of an earlier run again, without training
   replay       count the (strategy, knob value) points per second that a record is replayed at
 
@@ -114,6 +115,38 @@ and in PyTorch where it is installed, taking turns within one run.
   --rounds <n>        (default: 9)             --wasm-rounds <n>  0 leaves wasm out (default: 3)
   --no-torch          leaves PyTorch out
   --check             exit code 1 when one of the project's bars is not met
+`;
+
+export const speedHelp = `Usage: pnpm bench speed [options]
+
+Times early exit where it runs: exits inside one graph, the exported file and the layer loop, against models that end at the
+exit, full depth without exits, @huggingface/transformers and PyTorch where they are installed. All have the same weights,
+exits and inputs, and answer alike before they are timed; they take turns in rounds of one run, and figures carry 95 %
+intervals of a paired bootstrap over rounds. Leaves tables, a report with charts, and every round's time in speed.json.
+
+What to measure:
+  --parts <a,b>       depths      batch 1, every exit forced in turn        mixed    batches of forced, mixed exits
+                      decide      the decisions' share of a run             full     full depth, token ids to logits
+                      throughput  sentences to answers, 32 at a time        memory   after many calls
+                      trained     latency under a trained strategy: one request after the other, and Poisson arrivals at
+                                  50, 70 and 90 % of full depth's capacity           (default: all)
+  --widths <a,b>      (default: 128,384,768)       --depth <n>       (default: 12)
+  --batches <a,b>     (default: 1,4,16,32)         --length <n>      tokens per row (default: 64)
+  --vocabulary <n>    (default: 30522)             --rounds <n>      (default: 30)
+  --data <folder>     official GLUE files: sentences of SST-2 in place of generated ones
+  --backbone <spec>   of the trained strategy, as for bench glue (default: fresh:12x128)
+  --limit <n>         its training rows (default: all)
+  --requests <n>      (default: 400)               --calls <a,b>     of the memory part (default: 10000,100000)
+  --no-torch          leaves PyTorch out           --no-transformers leaves Transformers.js out
+  --threads <n>       (default: all processors)    --runtime <name>  onnxruntime-node or onnxruntime-web
+  --seed <n>          (default: 42)                --out <folder>    (default: runs/speed)
+  --check             exit code 1 when one of the project's bars is not met
+
+On a machine that does other things as well, read the ratios, not the milliseconds.
+
+Examples:
+  pnpm bench speed --widths 384 --parts depths,mixed
+  pnpm bench speed --data ../glue --limit 8000 --check
 `;
 
 export const reportHelp = `Usage: pnpm bench report <folder>

@@ -10,6 +10,7 @@ import {
   pretrainingHelp,
   replayHelp,
   reportHelp,
+  speedHelp,
 } from "./cli-help.js";
 import { BenchError, suggestNames } from "./errors.js";
 import {
@@ -46,6 +47,12 @@ const commands: Readonly<Record<string, Command>> = {
     flags: ["no-torch", "check"],
     lists: [],
     run: pretraining,
+  },
+  speed: {
+    help: speedHelp,
+    flags: ["no-torch", "no-transformers", "check"],
+    lists: [],
+    run: speed,
   },
   replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
   report: { help: reportHelp, flags: [], lists: [], operand: "folder", run: report },
@@ -253,6 +260,29 @@ async function replay(args: Args): Promise<number> {
     log: (line) => process.stdout.write(`${line}\n`),
   });
   return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+}
+
+async function speed(args: Args, words: readonly string[], program: string): Promise<number> {
+  const { parseSpeedOptions } = await import("./speed/options.js");
+  const options = parseSpeedOptions(args, commandLine(words, undefined, program));
+  const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
+  try {
+    const { runSpeed } = await import("./speed/index.js");
+    const { speedTables } = await import("./speed/tables.js");
+    const { toText } = await import("./table/table.js");
+    const log = (line: string) => process.stderr.write(`${line}\n`);
+    const { results, files } = await runSpeed(options, { signal: stop.signal, log });
+    process.stdout.write(`\n${speedTables(results).map(toText).join("\n\n")}\n`);
+    process.stderr.write([...results.notes, `Written: ${files.join(", ")}`, ""].join("\n"));
+    return args.check === true && results.bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  } catch (cause) {
+    const code = stop.exitCode();
+    if (code === undefined || !isStop(cause)) throw cause;
+    process.stderr.write("Stopped; nothing was written.\n");
+    return code;
+  } finally {
+    stop.release();
+  }
 }
 
 /** Makes the readable files of an earlier run again. */

@@ -29,7 +29,18 @@ export interface ExitGraphOptions {
   readonly description: string;
 }
 
-type Values = Readonly<Record<string, OnnxValue>>;
+export type Values = Readonly<Record<string, OnnxValue>>;
+
+/** What a file is fed, as the traced parts take it: `ids`, `types`, `positions` and `mask`. */
+export function withTokens(scope: OnnxScope, inputs: Values): Record<string, OnnxValue> {
+  const ids = inputs[EXPORT_INPUTS.ids] as OnnxValue;
+  return {
+    ids: cast(scope, ids, "int32"),
+    types: cast(scope, inputs[EXPORT_INPUTS.types] as OnnxValue, "int32"),
+    positions: positionsOf(scope, ids),
+    mask: cast(scope, inputs[EXPORT_INPUTS.mask] as OnnxValue, "float32"),
+  };
+}
 
 /** Puts the parts together. */
 export function assembleExits(
@@ -38,16 +49,16 @@ export function assembleExits(
   { rows, metadata, description }: ExitGraphOptions,
 ): Uint8Array {
   const N = rows === "one" ? 1 : "batch";
-  const tokens: OnnxPort = { type: "int64", dims: [N, "sequence"] };
+  const ids: OnnxPort = { type: "int64", dims: [N, "sequence"] };
   const level = exitLevels(parts, shape, rows);
   return assembleOnnx({
     opset: PART_OPSET,
     metadata,
     description,
     inputs: {
-      [EXPORT_INPUTS.ids]: tokens,
-      [EXPORT_INPUTS.mask]: tokens,
-      [EXPORT_INPUTS.types]: tokens,
+      [EXPORT_INPUTS.ids]: ids,
+      [EXPORT_INPUTS.mask]: ids,
+      [EXPORT_INPUTS.types]: ids,
       [EXPORT_INPUTS.knob]: { type: "float32", dims: [] },
     },
     outputs: {
@@ -57,14 +68,8 @@ export function assembleExits(
       non_finite: { type: "int64", dims: [N] },
     },
     build(scope, inputs) {
-      const ids = inputs[EXPORT_INPUTS.ids] as OnnxValue;
-      const types = inputs[EXPORT_INPUTS.types] as OnnxValue;
-      const { result: hidden } = scope.inline(parts.embedding, {
-        ids: cast(scope, ids, "int32"),
-        types: cast(scope, types, "int32"),
-        positions: positionsOf(scope, ids),
-      }) as { result: OnnxValue };
-      const mask = cast(scope, inputs[EXPORT_INPUTS.mask] as OnnxValue, "float32");
+      const { mask, ...tokens } = withTokens(scope, inputs) as { mask: OnnxValue };
+      const { result: hidden } = scope.inline(parts.embedding, tokens) as { result: OnnxValue };
       const knob = inputs[EXPORT_INPUTS.knob] as OnnxValue;
       const [logits, layer, nonFinite] = level(scope, 1, { hidden, mask, knob }) as [
         OnnxValue,

@@ -15,12 +15,26 @@ export interface TorchAnswer {
   readonly loss: number;
 }
 
+export interface TorchRows {
+  readonly ids: readonly (readonly number[])[];
+  readonly types: readonly (readonly number[])[];
+  readonly mask: readonly (readonly number[])[];
+}
+
+export interface TorchLogits {
+  /** Without reading the rows. */
+  readonly milliseconds: number;
+  readonly logits: readonly number[];
+}
+
 export interface Torch {
   /** Set when PyTorch multiplies with the unoptimised reference BLAS, which makes it no yardstick. */
   readonly warning: string | undefined;
   /** The processor that OpenBLAS chose its kernels for, where PyTorch uses OpenBLAS. */
   readonly core: string | undefined;
   forward(): Promise<TorchAnswer>;
+  /** Logits of the model that ends after `layer`, on rows of the length that the positions were given for. */
+  answer(rows: TorchRows, layer: number): Promise<TorchLogits>;
   step(): Promise<TorchAnswer>;
   close(): Promise<void>;
 }
@@ -129,6 +143,7 @@ export async function startTorch(
     warning,
     core,
     forward: () => ask({ command: "forward" }),
+    answer: (rows, layer) => ask<TorchLogits>({ command: "answer", layer, ...rows }),
     step: () => ask({ command: "step" }),
     close,
   };

@@ -1,6 +1,7 @@
 /** @file An axis of a chart: round limits and ticks around the data. */
 
-export type Unit = "percent" | "times";
+/** `percent` of a fraction, `times` for factors, `number` for anything else, as it is. */
+export type Unit = "percent" | "times" | "number";
 
 export interface Axis {
   readonly low: number;
@@ -15,10 +16,10 @@ export function axis(values: readonly number[], unit: Unit, about: number): Axis
   const known = values.filter(Number.isFinite);
   const least = known.length === 0 ? (unit === "times" ? 1 : 0) : Math.min(...known);
   const most = known.length === 0 ? least : Math.max(...known);
-  return unit === "times" ? logarithmic(least, most) : linear(least, most, about);
+  return unit === "times" ? logarithmic(least, most) : linear(least, most, about, unit);
 }
 
-function linear(least: number, most: number, about: number): Axis {
+function linear(least: number, most: number, about: number, unit: "percent" | "number"): Axis {
   const span = Math.max(most - least, 0.02);
   const rough = span / about;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -27,11 +28,17 @@ function linear(least: number, most: number, about: number): Axis {
   const last = Math.max(Math.ceil(most / step - 1e-9), first + 1);
   const ticks = Array.from({ length: last - first + 1 }, (_, index) => {
     const value = (first + index) * step;
-    const text = (100 * value).toFixed(step < 0.0099 ? 1 : 0);
+    const text =
+      unit === "percent" ? (100 * value).toFixed(step < 0.0099 ? 1 : 0) : plain(value, step);
     return { value, label: text.replace("-", "−") };
   });
   const [low, high] = [first * step, last * step];
   return { low, high, ticks, at: (value) => (value - low) / (high - low) };
+}
+
+/** As many digits as the step has. */
+function plain(value: number, step: number): string {
+  return value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
 }
 
 const factors = [0.25, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];

@@ -5,7 +5,7 @@ import { COLOURS, dashOf, markerPath } from "./marker.js";
 
 export interface ChartPoint {
   readonly x: number;
-  /** Score, a fraction. */
+  /** Score, a fraction, unless the chart says otherwise. */
   readonly y: number;
   /** Place of its text among the card's tips. */
   readonly tip?: number;
@@ -24,6 +24,8 @@ export interface CurveChart {
   /** Read out in place of the picture. */
   readonly description: string;
   readonly x: { readonly title: string; readonly unit: Unit };
+  /** @default percent of a score */
+  readonly y?: { readonly unit: Unit };
   readonly yTitle: string;
   readonly series: readonly ChartSeries[];
   /** A dashed line with a name. */
@@ -37,6 +39,7 @@ export const CHART = { width: 420, height: 300, left: 58, right: 16, top: 12, bo
 /** The drawing, without its `<svg>`. */
 export function curveChartBody({
   x: { title, unit },
+  y: { unit: yUnit } = { unit: "percent" },
   yTitle,
   series,
   reference,
@@ -46,8 +49,9 @@ export function curveChartBody({
   const all = series.flatMap(({ points }) => points);
   const xs = all.map(({ x }) => x);
   const ys = all.map(({ y }) => y);
-  const x = axis(unit === "percent" ? [0, 0.2, ...xs] : [1, ...xs], unit, 5);
-  const y = axis(reference ? [...ys, reference.y] : ys, "percent", 5);
+  const origin = { percent: [0, 0.2], times: [1], number: [] }[unit];
+  const x = axis([...origin, ...xs], unit, 5);
+  const y = axis(reference ? [...ys, reference.y] : ys, yUnit, 5);
   const toX = (value: number) => round(left + x.at(value) * (width - left - right));
   const toY = (value: number) => round(height - bottom - y.at(value) * (height - top - bottom));
   const middle = (top + height - bottom) / 2;
