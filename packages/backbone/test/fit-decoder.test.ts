@@ -1,4 +1,5 @@
 /** @file Training decoders: rows are the tokens to learn, adapters add to what is frozen, records agree with decoding. */
+import { join } from "node:path";
 import { createEngine, type Engine, softmaxCrossEntropy } from "@cee/engine";
 import type { ExitRecord, PhasePlan, TrainingPhase, TrainingStep } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
@@ -11,6 +12,7 @@ import { emptyLlamaCache, llama } from "../src/llama.js";
 import { createLlamaConfig } from "../src/llama-config.js";
 import { toTensors } from "../src/testing.js";
 import { stepInputs } from "./helpers/llama.js";
+import { scratchFolder } from "./helpers/scratch.js";
 
 let engine: Engine;
 beforeAll(async () => {
@@ -184,6 +186,29 @@ describe("fitDecoder", () => {
     expect(merged.record.tokens?.losses).toBeAllclose(Array.from(record.tokens?.losses ?? []), {
       atol: 1e-4,
       rtol: 0,
+    });
+  });
+
+  it("goes on where it was stopped, to the same weights", async () => {
+    const one = phase(["lora.**"], { epochs: 3 });
+    const lora = { rank: 2 };
+    const whole = await fitAndRecord(one, decoder, { lora });
+    const out = join(scratchFolder(), "training");
+    const stop = new AbortController();
+    const stopped = fitAndRecord(one, decoder, {
+      lora,
+      out,
+      signal: stop.signal,
+      onProgress: ({ step }) => {
+        if (step === 3) stop.abort();
+      },
+    });
+    await expect(stopped).rejects.toMatchObject({ code: "ABORTED" });
+    const resumed = await fitAndRecord(one, decoder, { lora, out });
+    expect(resumed.fitted.decoder.params).toEqual(whole.fitted.decoder.params);
+    // Other adapters are another run.
+    await expect(fitAndRecord(one, decoder, { lora: { rank: 3 }, out })).rejects.toMatchObject({
+      code: expect.stringMatching(/CHECKPOINT_MISMATCH|BAD_CHECKPOINT/),
     });
   });
 

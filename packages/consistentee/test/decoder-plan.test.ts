@@ -1,4 +1,7 @@
 /** @file ConsistentEE's and CALM's training of decoders: what is learned where a token needs depth and where it does not. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   type CausalDecoder,
   createCausalDecoder,
@@ -155,24 +158,36 @@ describe("CALM's early-exit classifier", () => {
     const meta = calmMeta();
     const params = meta.definition.params?.(shape, meta.options, 1) ?? {};
     let record: ExitRecord | undefined;
-    await fitDecoder({
-      engine,
-      decoder: model,
-      strategyParams: params,
-      observer: toObserver(meta, params),
-      *plan() {
-        yield {
-          ...calmMetaPhase({ epochs: 30, batchSize: 64, learningRate: 2e-2 }),
-          measure(found) {
-            record = found;
-            return {};
-          },
-        };
-      },
-      train: texts,
-      dev: texts,
-      seed: 4,
-    });
+    const fit = (more: object) =>
+      fitDecoder({
+        engine,
+        decoder: model,
+        strategyParams: params,
+        observer: toObserver(meta, params),
+        *plan() {
+          yield {
+            ...calmMetaPhase({ epochs: 30, batchSize: 64, learningRate: 2e-2 }),
+            measure(found) {
+              record = found;
+              return {};
+            },
+          };
+        },
+        train: texts,
+        dev: texts,
+        seed: 4,
+        ...more,
+      });
+    const fromMemory = await fit({});
+    // The same from files, where recorded states do not fit into memory.
+    const out = await mkdtemp(join(tmpdir(), "cee-decoder-"));
+    const sizes: string[] = [];
+    const log = (line: string) => sizes.push(line);
+    const fromFiles = await fit({ out, recordMemory: 1, log }).finally(() =>
+      rm(out, { recursive: true, force: true }),
+    );
+    expect(fromFiles.strategyParams).toEqual(fromMemory.strategyParams);
+    expect(sizes.join()).toContain("recorded states take");
     const { observed, tokens, ids } = record as ExitRecord;
     const surest = [false, true].map((wanted) => {
       const own = ids.flatMap((_, row) => {

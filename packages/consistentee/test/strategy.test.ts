@@ -3,13 +3,24 @@ import { ExitStrategyError, replay, withOptions } from "@cee/exit-policies";
 import { conformance } from "@cee/exit-policies/testing";
 import * as tf from "@tensorflow/tfjs";
 import { describe, expect, it } from "vitest";
-import { consistentEE, policyLogit, policyParams, resolveOptions } from "../src/index.js";
+import {
+  consistentEE,
+  consistentEEDecoder,
+  policyLogit,
+  policyParams,
+  resolveOptions,
+} from "../src/index.js";
 import { graded, shape } from "./support.js";
 
 describe("conformance", () => {
   for (const check of conformance(consistentEE, {
     configurations: [[], [{ preset: "paper", alpha: 0.1, reward: "vanilla" }]],
   }))
+    it(check.name, check.run);
+});
+
+describe("conformance of the rule for decoders", () => {
+  for (const check of conformance(consistentEEDecoder, { configurations: [[], [{ width: 4 }]] }))
     it(check.name, check.run);
 });
 

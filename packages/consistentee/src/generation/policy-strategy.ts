@@ -35,5 +35,12 @@ export const consistentEEDecoder = defineExitStrategy({
     exit: (logit as number) > logitOf(threshold),
     state,
   }),
+  decideTensor: (observed, state, { options: { threshold } }) => ({
+    exit: tf.greater(
+      tf.squeeze<tf.Tensor1D>(observed, [1]),
+      tf.log(tf.div(threshold, tf.sub(1, threshold))),
+    ),
+    state,
+  }),
   params: (shape, options, seed) => policyParams(shape, options.width, seed),
 });
