@@ -91,6 +91,7 @@ describe("the README", () => {
     "docs/results.md",
     "docs/serving.md",
     "docs/generation.md",
+    "docs/results-generation.md",
     "docs/train-on-your-data.md",
     "docs/write-a-strategy.md",
     "packages/consistentee/README.md",
@@ -222,6 +223,7 @@ describe("the page about generation", () => {
       ),
       "0",
       expect.stringMatching(/^\d+ of [1-9]\d* drafts accepted$/),
+      "4 phases, 8 tokens",
     ]);
   });
 });
