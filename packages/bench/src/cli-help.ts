@@ -207,7 +207,8 @@ What to run on:
   --max-new-tokens <n>     of each response (default: a quarter of the positions, at most 64)
 
 What to compare:
-  --methods <a,b>          full, calm, calm-state, consistentee (the default), calm-meta, self-speculative; or all
+  --methods <a,b>          full, calm, calm-state, consistentee (the default), calm-meta, free (its rule on the
+                           training that all share), self-speculative; or all
   --key-values <k>         what skipped layers get: copy, recompute or verify (default: copy)
   --backbone <spec>        fresh:<layers>x<width>, a LLaMA model's folder, or a llama2.c file;
                            llama-7b and llama-13b are sizes for --dry-run (default: fresh:6x64, with --data fresh:6x128)

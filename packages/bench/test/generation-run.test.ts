@@ -62,7 +62,7 @@ describe("bench generation", () => {
       ...tiny,
       await scorer(),
       `--out=${out}`,
-      "--methods=full,calm,consistentee,self-speculative",
+      "--methods=full,calm,consistentee,free,self-speculative",
     ];
     const { failures, table } = await generation(words);
     expect(failures).toEqual([]);
@@ -79,6 +79,9 @@ describe("bench generation", () => {
     // Full depth's own responses are the reference there.
     const [full] = of("full", "instructions");
     expect(full).toMatchObject({ score: 1, meanExitLayer: 3, speedup: 1 });
+    // Tokens leave at one layer or go to the last.
+    for (const { exitHistogram } of of("free", "articles").slice(1))
+      expect(exitHistogram?.[1]).toBe(0);
     // Drafts are confirmed or replaced: the text is full depth's, whatever layer drafts.
     for (const row of of("self-speculative", "instructions")) expect(row.score).toBe(1);
     const exits = of("calm", "articles")

@@ -40,6 +40,7 @@ export const generationMethods = [
   "calm-state",
   "calm-meta",
   "consistentee",
+  "free",
   "self-speculative",
 ] as const;
 export type GenerationMethod = (typeof generationMethods)[number];

@@ -4,7 +4,14 @@ import path from "node:path";
 import type { CausalDecoder } from "@cee/backbone";
 import { CausalLM } from "@cee/consistentee";
 import { createEngine, type Engine } from "@cee/engine";
-import { alwaysAt, calm, calmMeta, calmState, type ExitStrategy } from "@cee/exit-policies";
+import {
+  alwaysAt,
+  calm,
+  calmMeta,
+  calmState,
+  type ExitStrategy,
+  shallowDeep,
+} from "@cee/exit-policies";
 import { BenchError } from "../errors.js";
 import { writePresentation } from "../export/presentation.js";
 import { fold } from "../glue/options.js";
@@ -50,7 +57,14 @@ const titles: Readonly<Record<GenerationMethod, string>> = {
   "calm-state": "CALM, state",
   "calm-meta": "CALM, classifier",
   consistentee: "ConsistentEE",
+  free: "FREE's rule",
   "self-speculative": "Self-speculative",
+};
+
+/** What skipped layers get where a method leaves no choice. */
+const ownKeyValues: Readonly<Partial<Record<GenerationMethod, "recompute" | "verify">>> = {
+  free: "recompute",
+  "self-speculative": "verify",
 };
 
 const THRESHOLDS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
@@ -272,7 +286,7 @@ async function runCell(
       method,
       seed: options.seed,
       layers: shared.shape.depth,
-      options: { keyValues: method === "self-speculative" ? "verify" : options.keyValues },
+      options: { keyValues: ownKeyValues[method] ?? options.keyValues },
       full,
       points: evaluated,
     });
@@ -351,6 +365,15 @@ async function pointsOf(
         });
       }
       return points;
+    }
+    case "free": {
+      const layer = Math.max(1, Math.round(shared.shape.depth / 3));
+      const create = (threshold: number) => shallowDeep({ layer, threshold });
+      const model = await open(shared, create(1), { exits: [layer] });
+      return sweep(model, create, "threshold", THRESHOLDS).map((point) => ({
+        ...point,
+        generate: { ...point.generate, keyValues: "recompute" },
+      }));
     }
     case "self-speculative": {
       const points: DecodingPoint[] = [];
