@@ -12,7 +12,7 @@ import {
   PART_OPSET,
 } from "@cee/engine";
 import type { ModelShape } from "@cee/exit-policies";
-import { type ExitParts, type ExportRows, HANDED_ON } from "./exit-parts.js";
+import { type ExitParts, type ExportRows, FINITE, HANDED_ON } from "./exit-parts.js";
 
 /** The names of inputs and outputs, as Hugging Face's exports and pipelines call them. */
 export const EXPORT_INPUTS = {
@@ -68,10 +68,11 @@ export function assembleExits(
       non_finite: { type: "int64", dims: [N] },
     },
     build(scope, inputs) {
-      const { mask, ...tokens } = withTokens(scope, inputs) as { mask: OnnxValue };
-      const { result: hidden } = scope.inline(parts.embedding, tokens) as { result: OnnxValue };
+      const tokens = withTokens(scope, inputs);
       const knob = inputs[EXPORT_INPUTS.knob] as OnnxValue;
-      const [logits, layer, nonFinite] = level(scope, 1, { hidden, mask, knob }) as [
+      const mask = tokens.mask as OnnxValue;
+      const start = scope.inline(parts.embedding, tokens);
+      const [logits, layer, finite] = level(scope, 1, { ...start, mask, knob }) as [
         OnnxValue,
         OnnxValue,
         OnnxValue,
@@ -81,13 +82,13 @@ export function assembleExits(
         logits,
         prediction: shape.task === "regression" ? prediction : cast(scope, prediction, "int64"),
         exit_layer: layer,
-        non_finite: cast(scope, nonFinite, "int64"),
+        non_finite: scope.node("Sub", [layer, cast(scope, finite, "int64")], "int64"),
       };
     },
   });
 }
 
-/** Writes a layer and, in a branch, those after it; gives logits, exit layers and counts of the rows it is fed. */
+/** Writes a layer and, in a branch, those after it; gives logits, exit layers and finite exits of the rows it is fed. */
 type Level = (scope: OnnxScope, layer: number, feeds: Values) => readonly OnnxValue[];
 
 function exitLevels(parts: ExitParts, { depth, classes }: ModelShape, rows: ExportRows): Level {
@@ -102,21 +103,22 @@ function exitLevels(parts: ExitParts, { depth, classes }: ModelShape, rows: Expo
   };
   const level: Level = (scope, layer, feeds) => {
     const made = scope.inline(parts.layers[layer - 1] as ExitParts["layers"][number], feeds);
-    const [logits, nonFinite] = [made.logits, made["state/nonFinite"]] as [OnnxValue, OnnxValue];
+    const [logits, finite] = [made.logits, made[`state/${FINITE}`]] as [OnnxValue, OnnxValue];
     const here = (inner: OnnxScope): readonly OnnxValue[] => [
       logits,
-      layersOf(inner, layer, isOne ? undefined : nonFinite),
-      nonFinite,
+      layersOf(inner, layer, isOne ? undefined : finite),
+      finite,
     ];
     if (layer === depth) return here(scope);
     const exit = made.exit as OnnxValue;
     const next: Values = {
       hidden: made.hidden as OnnxValue,
       mask: feeds.mask as OnnxValue,
+      bias: feeds.bias as OnnxValue,
       ...Object.fromEntries(Object.entries(made).filter(([path]) => isHandedOn(path))),
     };
     if (isOne)
-      return scope.branch(squeeze(scope, exit), outputs(layer), {
+      return scope.branch(exit, outputs(layer), {
         whenTrue: here,
         whenFalse: (inner) => level(inner, layer + 1, { ...next, knob: feeds.knob as OnnxValue }),
       });

@@ -12,7 +12,7 @@ import {
 } from "@cee/engine";
 import type { ExitStrategy, Observer } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
-import { embed } from "../bert.js";
+import { attentionBias, embed } from "../bert.js";
 import { BackboneError } from "../errors.js";
 import { batchSpecs } from "../runner/batch.js";
 import { clearly } from "../runner/compile.js";
@@ -32,7 +32,7 @@ export type ExportRows = "one" | "many";
 export interface ExitParts {
   readonly embedding: OnnxPart;
   /**
-   * First layer first. Inputs: `hidden`, `mask`, `knob`, and from layer 2 on what the layer before hands on under
+   * First layer first. Inputs: `hidden`, `mask`, `bias`, `knob`, and from layer 2 on what the layer before hands on under
    * `state`, `headCarry` and `observerCarry`. Outputs: the same, `logits`, and before the last layer `exit`.
    */
   readonly layers: readonly OnnxPart[];
@@ -41,8 +41,8 @@ export interface ExitParts {
 }
 
 type RowState = Readonly<Record<string, tf.Tensor1D>>;
-/** What the strategy keeps of a row, and how many of its exits were not finite. */
-const NON_FINITE = "nonFinite";
+/** Beside what the strategy keeps of a row: at how many exits its numbers were finite. */
+export const FINITE = "finite";
 
 /**
  * Traces every part.
@@ -60,12 +60,20 @@ export function traceExits(
   const all = withStrategy(params, observer);
   const B = rows === "one" ? 1 : "batch";
   const embedding = traceOnnx(
-    ({ params: weights, ...batch }) => embed(weights, batch as unknown as BatchTensors, { config }),
+    ({ params: weights, ...batch }) => {
+      const tensors = batch as unknown as BatchTensors;
+      return {
+        hidden: embed(weights, tensors, { config }),
+        // Once and not at every layer: short operations are what exits cost at small widths.
+        bias: attentionBias(tensors.mask),
+      };
+    },
     {
       name: "embeddings",
       inputs: {
         ids: { dtype: "int32", shape: [B, "length"] },
         types: { dtype: "int32", shape: [B, "length"] },
+        mask: { dtype: "float32", shape: [B, "length"] },
         positions: batchSpecs.positions,
       },
       constants: { params: pickParams(all, isEmbedding) },
@@ -77,6 +85,7 @@ export function traceExits(
     const inputs = {
       hidden: { dtype: "float32", shape: [B, "length", config.hidden] },
       mask: { dtype: "float32", shape: [B, "length"] },
+      bias: { dtype: "float32", shape: [B, 1, 1, "length"] },
       knob: { dtype: "float32", shape: [] },
       ...handedOn,
     } as const;
@@ -140,13 +149,10 @@ function exitStep(
   const step = layerStep(model, observer, layer, tensors);
   const { values, logits, ...rest } = step;
   const state: RowState = given ?? startState(strategy, values);
-  const sound = tf.logicalAnd(areFinite(values), areFinite(logits)) as tf.Tensor1D; // [B]
-  const unsound = tf.add<tf.Tensor1D>(
-    state[NON_FINITE] as tf.Tensor1D,
-    tf.cast(tf.logicalNot(sound), "float32"),
-  );
-  if (layer === depth) return { logits, state: { [NON_FINITE]: unsound } };
-  const { [NON_FINITE]: _, ...own } = state;
+  const sound = areFinite(tf.concat([values, logits], 1)); // [B]
+  const count = tf.add<tf.Tensor1D>(state[FINITE] as tf.Tensor1D, tf.cast(sound, "float32"));
+  if (layer === depth) return { logits, state: { [FINITE]: count } };
+  const { [FINITE]: _, ...own } = state;
   const verdict = definition.decideTensor?.(values, own, {
     site: { layer, depth, task },
     options: optionTensors(strategy, knob),
@@ -162,14 +168,14 @@ function exitStep(
     ...rest,
     logits,
     exit: tf.logicalAnd(verdict.exit, sound),
-    state: { ...next, [NON_FINITE]: unsound },
+    state: { ...next, [FINITE]: count },
   };
 }
 
 /** The state of rows that no exit has seen, each entry `[B]`. */
 function startState({ definition }: ExitStrategy, values: tf.Tensor2D): RowState {
   const [B] = values.shape;
-  const start = { ...(definition.start() as Readonly<Record<string, number>>), [NON_FINITE]: 0 };
+  const start = { ...(definition.start() as Readonly<Record<string, number>>), [FINITE]: 0 };
   return Object.fromEntries(
     Object.entries(start).map(([key, value]) => [key, tf.fill([B], value) as tf.Tensor1D]),
   );

@@ -17,6 +17,8 @@ export interface LayerTensors {
   readonly hidden: tf.Tensor3D;
   /** Shape `[B, S]`. */
   readonly mask: tf.Tensor2D;
+  /** What {@link attentionBias} makes of the mask, where somebody has it already. */
+  readonly bias?: tf.Tensor4D;
   readonly headCarry?: Carry | undefined;
   readonly observerCarry?: Carry | undefined;
 }
@@ -37,9 +39,10 @@ export function layerStep(
   model: ModelPlan,
   observer: Observer,
   layer: number,
-  { params, hidden: before, mask, headCarry, observerCarry }: LayerTensors,
+  { params, hidden: before, mask, bias, headCarry, observerCarry }: LayerTensors,
 ): LayerStep {
-  const hidden = block(params, layer, before, attentionBias(mask), { config: model.config });
+  const { config } = model;
+  const hidden = block(params, layer, before, bias ?? attentionBias(mask), { config });
   const memo = memoise();
   const output = () => memo("head", () => applyHead(model, params, hidden, mask, layer, headCarry));
   const now = signalsOf(output, () => hidden, memo);

@@ -29,12 +29,12 @@ export interface RoundOptions {
 const CALLS: readonly (readonly [under: number, calls: number])[] = [
   [5, 5],
   [20, 3],
-  [100, 2],
+  [1000, 2],
 ];
 
 /**
  * Every round runs every candidate, in an order drawn anew, so that a busy moment falls on all of them. Calls shorter than
- * 100 ms are made several times, the same number for all, and the best of them is the round's: what a machine does besides
+ * a second are made several times, the same number for all, and the best of them is the round's: what a machine does besides
  * only ever makes a call longer.
  */
 export async function interleave(

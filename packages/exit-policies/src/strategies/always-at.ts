@@ -2,7 +2,6 @@
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
 import { defineExitStrategy } from "../define.js";
-import { column } from "./signals.js";
 
 export const alwaysAt = defineExitStrategy({
   name: "always-at",
@@ -26,7 +25,7 @@ export const alwaysAt = defineExitStrategy({
   }),
   decideTensor(observed, state, { site, options }) {
     // The layer as one number per row; NaN where the observation is.
-    const layer = tf.add(tf.mul(column(observed, 0), 0), site.layer);
+    const layer = tf.add(tf.mul(tf.squeeze<tf.Tensor1D>(observed, [1]), 0), site.layer);
     return { exit: tf.greaterEqual(layer, options.layer) as tf.Tensor1D, state };
   },
 });
