@@ -72,7 +72,7 @@ export type { ExportRows } from "./export/exit-parts.js";
 export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
 export { type ExportFlatOptions, exportFlatOnnx } from "./export/flat-onnx.js";
 export { type InGraphExits, openExported, openInGraph } from "./export/in-graph.js";
-export { type SavedOnnx, saveOnnx } from "./export/save-onnx.js";
+export { type SavedOnnx, type SaveOnnxOptions, saveOnnx } from "./export/save-onnx.js";
 export { readJson, toJsonText, writeAtomically } from "./files.js";
 export { copyPooler, createHighway, highway } from "./heads/highway.js";
 export { linear } from "./heads/linear.js";

@@ -92,6 +92,15 @@ describe("cee export", () => {
     expect((await run(model, ...options, "--force")).stdout).toContain("of 2 rows differ");
   });
 
+  it("measures how far a file of smaller numbers agrees, and judges it not", async () => {
+    const out = join(scratch(), "model.onnx");
+    const { code, stdout } = await run(await saved(), "--out", out, "--precision", "int8");
+    expect(code).toBe(0);
+    const share = Number(/([\d.]+) % leave at the library's layer/.exec(stdout)?.[1]);
+    expect(share).toBeGreaterThan(50);
+    expect(stdout).toContain("logits differ by at most");
+  });
+
   it("exports another strategy than the saved one", async () => {
     const out = join(scratch(), "model.onnx");
     const { stdout } = await run(await saved(), "--out", out, "--strategy", "patience");

@@ -9,14 +9,19 @@ export { EngineError, type EngineErrorCode } from "./errors.js";
 export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
 export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
 export {
+  type AssembleFilesOptions,
+  type AssembleOptions,
   assembleOnnx,
+  assembleOnnxFiles,
   type OnnxAssembly,
+  type OnnxFiles,
   type OnnxPort,
   type OnnxScope,
   type OnnxValue,
 } from "./onnx/assembly.js";
 export type { Value, ValueType } from "./onnx/graph.js";
 export { type OnnxPart, PART_OPSET, traceOnnx } from "./onnx/part.js";
+export type { Precision, PrecisionOptions } from "./onnx/precision.js";
 export { type AdamWInputs, type AdamWState, adamw, decaysByDefault } from "./optimizers/adamw.js";
 export { clipByGlobalNorm, clipScale, globalNorm } from "./optimizers/clip.js";
 export { type LinearScheduleOptions, linearSchedule } from "./optimizers/schedule.js";

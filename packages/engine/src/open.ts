@@ -1,4 +1,6 @@
 /** @file Runs an ONNX model as it is, with the names and types that its inputs and outputs have. */
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import type { InferenceSession } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
 import { hashOf, type SessionCache } from "./session.js";
@@ -14,10 +16,11 @@ const arrays = {
 /** Creates the session. @throws EngineError `RUN_FAILED` when the runtime refuses the model */
 export async function openModel(
   name: string,
-  model: Uint8Array,
+  model: Uint8Array | string,
   sessions: SessionCache,
 ): Promise<OpenedModel> {
-  const key = hashOf(model);
+  const key =
+    typeof model === "string" ? `${resolve(model)}/${await stampOf(model)}` : hashOf(model);
   const session = await sessions.borrow(key, name, () => model);
   const inputs = [...session.inputNames];
   let disposed = false;
@@ -45,6 +48,12 @@ export async function openModel(
       await sessions.release(key);
     },
   };
+}
+
+/** Another file under the same name is another model. */
+async function stampOf(path: string): Promise<string> {
+  const about = await stat(path).catch(() => undefined);
+  return `${about?.size}/${about?.mtimeMs}`;
 }
 
 async function runNow(

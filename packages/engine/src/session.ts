@@ -1,5 +1,6 @@
 /** @file ONNX Runtime: finding it, and sessions shared by equal graphs. */
 import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
 import type { DType, HostTensor, Runtime } from "./types.js";
@@ -7,7 +8,10 @@ import type { DType, HostTensor, Runtime } from "./types.js";
 /** The part of ONNX Runtime's packages that is used here; both have it. */
 export interface OrtModule {
   readonly InferenceSession: {
-    create(model: Uint8Array, options?: InferenceSession.SessionOptions): Promise<InferenceSession>;
+    create(
+      model: Uint8Array | string,
+      options?: InferenceSession.SessionOptions,
+    ): Promise<InferenceSession>;
   };
   readonly Tensor: new (
     type: DType | "int64",
@@ -102,12 +106,14 @@ export class SessionCache {
   }
 
   /** Borrows the session of a model; give it back with {@link release}. */
-  borrow(key: string, name: string, model: () => Uint8Array): Promise<InferenceSession> {
+  borrow(key: string, name: string, model: () => Uint8Array | string): Promise<InferenceSession> {
     this.checkAlive(name);
     let shared = this.#shared.get(key);
     if (!shared) {
-      const bytes = model();
-      shared = { session: this.#create(name, bytes), bytes: bytes.length, users: 0 };
+      const source = model();
+      // A file that somebody chose to open by its path is a large one.
+      const bytes = typeof source === "string" ? Number.POSITIVE_INFINITY : source.length;
+      shared = { session: this.#create(name, source), bytes, users: 0 };
       this.#shared.set(key, shared);
       shared.session.catch(() => this.#shared.delete(key));
     }
@@ -148,11 +154,12 @@ export class SessionCache {
     }
   }
 
-  async #create(name: string, model: Uint8Array): Promise<InferenceSession> {
+  async #create(name: string, source: Uint8Array | string): Promise<InferenceSession> {
     const { providers, threads, profile } = this.options;
     const isWeb = this.runtime.name === "onnxruntime-web";
     if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
     try {
+      const model = await readModel(source, isWeb);
       return await this.runtime.module.InferenceSession.create(model, {
         executionProviders: isWeb ? ["wasm"] : [...providers],
         graphOptimizationLevel: "all",
@@ -174,6 +181,14 @@ export class SessionCache {
       );
     }
   }
+}
+
+/** The native runtime reads files itself; the WebAssembly one has none. */
+async function readModel(
+  source: Uint8Array | string,
+  isWeb: boolean,
+): Promise<Uint8Array | string> {
+  return typeof source === "string" && isWeb ? new Uint8Array(await readFile(source)) : source;
 }
 
 export function hashOf(model: Uint8Array): string {

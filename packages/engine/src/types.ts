@@ -132,10 +132,11 @@ export interface Engine {
     options: CompileOptions,
   ): CompiledFunction;
   /**
-   * Opens an ONNX model, such as an exported one; the session is shared by equal models.
+   * Opens an ONNX model, such as an exported one; the session is shared by equal models. A path is for models whose weights
+   * lie in a file of their own; onnxruntime-web finds no such weights where they belong to a branch.
    * @throws EngineError `NO_RUNTIME` in the eager runtime, `RUN_FAILED` when the runtime refuses the model
    */
-  open(model: Uint8Array, options: { readonly name: string }): Promise<OpenedModel>;
+  open(model: Uint8Array | string, options: { readonly name: string }): Promise<OpenedModel>;
   /** Ends every session that this engine made. */
   dispose(): Promise<void>;
 }

@@ -5,7 +5,7 @@
  * N = rows of the input, B = live rows, S = length, C = classes.
  */
 import {
-  assembleOnnx,
+  type OnnxAssembly,
   type OnnxPort,
   type OnnxScope,
   type OnnxValue,
@@ -42,16 +42,16 @@ export function withTokens(scope: OnnxScope, inputs: Values): Record<string, Onn
   };
 }
 
-/** Puts the parts together. */
-export function assembleExits(
+/** How the parts go together. */
+export function exitAssembly(
   parts: ExitParts,
   shape: ModelShape,
   { rows, metadata, description }: ExitGraphOptions,
-): Uint8Array {
+): OnnxAssembly {
   const N = rows === "one" ? 1 : "batch";
   const ids: OnnxPort = { type: "int64", dims: [N, "sequence"] };
   const level = exitLevels(parts, shape, rows);
-  return assembleOnnx({
+  return {
     opset: PART_OPSET,
     metadata,
     description,
@@ -85,7 +85,7 @@ export function assembleExits(
         non_finite: scope.node("Sub", [layer, cast(scope, finite, "int64")], "int64"),
       };
     },
-  });
+  };
 }
 
 /** Writes a layer and, in a branch, those after it; gives logits, exit layers and finite exits of the rows it is fed. */

@@ -1,7 +1,8 @@
 /** @file An encoder with its exits and its strategy as one ONNX file. */
+import { assembleOnnx, type OnnxAssembly, type Precision } from "@cee/engine";
 import type { ExitStrategy, Observer } from "@cee/exit-policies";
 import { type ExitEncoder, requireTrainedHeads } from "../encoder.js";
-import { assembleExits } from "./exit-graph.js";
+import { exitAssembly } from "./exit-graph.js";
 import { type ExportRows, traceExits } from "./exit-parts.js";
 
 export interface ExportOnnxOptions {
@@ -11,6 +12,13 @@ export interface ExportOnnxOptions {
    * @default "many"
    */
   readonly rows?: ExportRows;
+  /**
+   * `float16` halves the file: weights are rounded to half precision and computed with as before. `int8` quarters it and
+   * multiplies in 8-bit integers, with one scale for all rows of a batch, whose last digits then depend on each other;
+   * exits and embeddings keep their precision.
+   * @default "float32"
+   */
+  readonly precision?: Precision;
   /** What chose the knob, on which data and with which guarantee; written into the file. @default none */
   readonly calibration?: unknown;
 }
@@ -27,15 +35,38 @@ export function exportOnnx(
   encoder: ExitEncoder,
   strategy: ExitStrategy,
   observer: Observer,
-  { rows = "many", calibration }: ExportOnnxOptions = {},
+  options: ExportOnnxOptions = {},
 ): Uint8Array {
+  const { precision = "float32" } = options;
+  return assembleOnnx(exportAssembly(encoder, strategy, observer, options), {
+    precision,
+    keep: keepsPrecision(precision),
+  });
+}
+
+/** @throws BackboneError `NOT_EXPORTABLE`, `NOT_TRAINED` */
+export function exportAssembly(
+  encoder: ExitEncoder,
+  strategy: ExitStrategy,
+  observer: Observer,
+  { rows = "many", precision = "float32", calibration }: ExportOnnxOptions,
+): OnnxAssembly {
   requireTrainedHeads(encoder, "exportOnnx");
   const parts = traceExits(encoder, encoder.params, strategy, observer, rows);
-  return assembleExits(parts, encoder.shape, {
+  return exitAssembly(parts, encoder.shape, {
     rows,
     description: `${encoder.shape.depth} layers with exits; leaves by ${strategy.name}`,
-    metadata: exportMetadata(encoder, strategy, rows, calibration),
+    metadata: {
+      ...exportMetadata(encoder, strategy, rows, calibration),
+      "cee.precision": JSON.stringify(precision),
+    },
   });
+}
+
+/** What decides is computed as finely as it was trained: exits are a small share of the work. */
+export function keepsPrecision(precision: Precision): (weight: string) => boolean {
+  return (weight) =>
+    precision === "int8" && /\/params\/(backbone\.pooler|heads|strategy)\./.test(weight);
 }
 
 /** Everything that a reader needs to use the file, as JSON by name. */

@@ -4,12 +4,18 @@
  *
  * N = rows, S = length, C = classes.
  */
-import type { Engine, HostParams, OnnxTensor, OpenedModel } from "@cee/engine";
+import {
+  assembleOnnx,
+  type Engine,
+  type HostParams,
+  type OnnxTensor,
+  type OpenedModel,
+} from "@cee/engine";
 import type { Classification, ExitStrategy, ModelShape, Observer } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import { checkBatch, type TokenBatch } from "../runner/batch.js";
 import type { ModelPlan } from "../runner/signals.js";
-import { assembleExits, EXPORT_INPUTS } from "./exit-graph.js";
+import { EXPORT_INPUTS, exitAssembly } from "./exit-graph.js";
 import { type ExportRows, traceExits } from "./exit-parts.js";
 
 /** A graph with its exits inside. */
@@ -36,18 +42,21 @@ export async function openInGraph(
   { rows = "many" }: { readonly rows?: ExportRows } = {},
 ): Promise<InGraphExits> {
   const parts = traceExits(model, params, strategy, observer, rows);
-  const file = assembleExits(parts, model.shape, { rows, metadata: {}, description: "" });
+  const file = assembleOnnx(
+    exitAssembly(parts, model.shape, { rows, metadata: {}, description: "" }),
+  );
   const opened = await engine.open(file, { name: `exits of ${strategy.name}` });
   return exitsOf(opened, model.shape, (batch) => checkBatch(batch, model.config, "classify"), rows);
 }
 
 /**
- * Opens what `exportOnnx` made. Token ids are not compared with the vocabulary, which the file does not tell.
+ * Opens what `exportOnnx` made, or the file at a path, whose weights may lie beside it. Token ids are not compared with the
+ * vocabulary, which the file does not tell.
  * @throws EngineError `RUN_FAILED` when it is no model that the runtime takes
  */
 export async function openExported(
   engine: Engine,
-  model: Uint8Array,
+  model: Uint8Array | string,
   shape: ModelShape,
   rows: ExportRows = "many",
 ): Promise<InGraphExits> {

@@ -1,8 +1,10 @@
 /** @file Writes an exported model to disk. */
+import { basename } from "node:path";
+import { assembleOnnxFiles } from "@cee/engine";
 import type { ExitStrategy, Observer } from "@cee/exit-policies";
 import type { ExitEncoder } from "../encoder.js";
 import { writeFileSyncAtomically } from "../files.js";
-import { type ExportOnnxOptions, exportOnnx } from "./export-onnx.js";
+import { type ExportOnnxOptions, exportAssembly, keepsPrecision } from "./export-onnx.js";
 
 export interface SavedOnnx {
   /** Paths, the model's first. */
@@ -11,8 +13,14 @@ export interface SavedOnnx {
   readonly bytes: number;
 }
 
+export interface SaveOnnxOptions extends ExportOnnxOptions {
+  /** Bytes of weights that the model's file holds; more go to a second one. @default 1.5e9 */
+  readonly largest?: number;
+}
+
 /**
- * Writes what {@link exportOnnx} builds; what stood under the name stays until the new file is whole.
+ * Writes what `exportOnnx` builds, with weights above 1.5 GB in `<file>.data` beside it; what stood under the name stays
+ * until the new file is whole.
  * @throws BackboneError `NOT_EXPORTABLE`, `NOT_TRAINED`, `WRITE_FAILED`
  */
 export function saveOnnx(
@@ -20,9 +28,19 @@ export function saveOnnx(
   encoder: ExitEncoder,
   strategy: ExitStrategy,
   observer: Observer,
-  options: ExportOnnxOptions = {},
+  { largest, ...options }: SaveOnnxOptions = {},
 ): SavedOnnx {
-  const model = exportOnnx(encoder, strategy, observer, options);
+  const { precision = "float32" } = options;
+  const dataFile = `${file}.data`;
+  const { model, data } = assembleOnnxFiles(exportAssembly(encoder, strategy, observer, options), {
+    precision,
+    keep: keepsPrecision(precision),
+    dataFile: basename(dataFile),
+    ...(largest === undefined ? {} : { largest }),
+  });
+  // The weights first: a model without them is none.
+  if (data) writeFileSyncAtomically(dataFile, () => data);
   writeFileSyncAtomically(file, () => [model]);
-  return { files: [file], bytes: model.length };
+  const more = (data ?? []).reduce((sum, { length }) => sum + length, 0);
+  return { files: data ? [file, dataFile] : [file], bytes: model.length + more };
 }

@@ -1,5 +1,4 @@
 /** @file Compares an exported file with the library, row by row. N = rows, T = layers, C = classes. */
-import { readFile } from "node:fs/promises";
 import { openEncoder, openExported, type TokenBatch, toBatch } from "@cee/backbone";
 import { createRng, type Engine, type Rng } from "@cee/engine";
 import {
@@ -61,7 +60,7 @@ export async function checkExport(
     const library = await inLibrary(engine, { encoder, strategy, params }, batches);
     const knob = strategy.definition.knob;
     const value = knob ? (strategy.options[knob.option] as number) : 0;
-    const model = await openExported(engine, await readFile(file), encoder.shape, form);
+    const model = await openExported(engine, file, encoder.shape, form);
     const found: Classification[] = [];
     try {
       for (const batch of batches) found.push(await model.classify(batch, value));

@@ -19,6 +19,7 @@ import {
   type TensorProto,
 } from "onnx-buf";
 import { EngineError } from "../errors.js";
+import { externalise, weightBytes } from "./external-data.js";
 import {
   type Attributes,
   attributeProto,
@@ -28,6 +29,7 @@ import {
   valueInfo,
 } from "./graph.js";
 import type { OnnxPart } from "./part.js";
+import { type Precision, type PrecisionOptions, toPrecision } from "./precision.js";
 
 /** An edge of the model under construction. */
 export interface OnnxValue {
@@ -83,12 +85,49 @@ export interface OnnxAssembly {
   ) => Readonly<Record<string, OnnxValue>>;
 }
 
-/** Builds the model. Equal parts put together equally give equal bytes. @throws EngineError `BAD_OPTION` */
-export function assembleOnnx(assembly: OnnxAssembly): Uint8Array {
-  return toBinary(ModelProtoSchema, assembleModel(assembly));
+export interface AssembleOptions extends PrecisionOptions {
+  /** Of large weights. @default "float32" */
+  readonly precision?: Precision;
 }
 
-export function assembleModel(assembly: OnnxAssembly): ModelProto {
+/** Protocol buffers end at 2 GB; what is copied on the way needs room as well. */
+const LARGEST = 1.5e9;
+
+/**
+ * Builds the model. Equal parts put together equally give equal bytes.
+ * @throws EngineError `BAD_OPTION`, also for weights above 1.5 GB: {@link assembleOnnxFiles} takes them
+ */
+export function assembleOnnx(assembly: OnnxAssembly, options: AssembleOptions = {}): Uint8Array {
+  const { model, data } = assembleOnnxFiles(assembly, { ...options, dataFile: "weights" });
+  if (!data) return model;
+  throw badAssembly(`the weights take more than ${LARGEST} bytes, too many for one file`);
+}
+
+export interface OnnxFiles {
+  readonly model: Uint8Array;
+  /** Content of the weights' file, in order; `undefined` where the model holds them. */
+  readonly data: readonly Uint8Array[] | undefined;
+}
+
+export interface AssembleFilesOptions extends AssembleOptions {
+  /** Name of the weights' file, which has to lie beside the model's. */
+  readonly dataFile: string;
+  /** Bytes of weights that one file holds; more go to the other. @default 1.5e9 */
+  readonly largest?: number;
+}
+
+/** The same, with large weights in a file of their own. @throws EngineError `BAD_OPTION` */
+export function assembleOnnxFiles(
+  assembly: OnnxAssembly,
+  { precision = "float32", dataFile, largest = LARGEST, ...options }: AssembleFilesOptions,
+): OnnxFiles {
+  const model = assembleModel(assembly);
+  toPrecision(model, precision, options);
+  const data = weightBytes(model) > largest ? externalise(model, dataFile) : undefined;
+  return { model: toBinary(ModelProtoSchema, model), data };
+}
+
+function assembleModel(assembly: OnnxAssembly): ModelProto {
   const names = createNames([...Object.keys(assembly.inputs), ...Object.keys(assembly.outputs)]);
   const graph = new GraphWriter(assembly.opset, names);
   const inputs = Object.fromEntries(

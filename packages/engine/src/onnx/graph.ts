@@ -17,12 +17,21 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 
-export type ValueType = "float32" | "int32" | "int64" | "uint32" | "uint8" | "bool" | "float64";
+export type ValueType =
+  | "float32"
+  | "int32"
+  | "int64"
+  | "uint32"
+  | "uint8"
+  | "int8"
+  | "bool"
+  | "float64";
 
 /** ONNX's element type numbers. */
-const elementTypes: Readonly<Record<ValueType, number>> = {
+export const elementTypes: Readonly<Record<ValueType, number>> = {
   float32: 1,
   uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,
@@ -63,6 +72,7 @@ export type ConstantData =
   | Int32Array
   | Uint32Array
   | Uint8Array
+  | Int8Array
   | BigInt64Array;
 
 export interface GraphInput {
@@ -178,6 +188,8 @@ export function dataOf(type: ValueType, numbers: readonly number[]): ConstantDat
       return Int32Array.from(numbers);
     case "uint32":
       return Uint32Array.from(numbers);
+    case "int8":
+      return Int8Array.from(numbers);
     case "int64":
       return BigInt64Array.from(numbers, (number) => BigInt(number));
     default:

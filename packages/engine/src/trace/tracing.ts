@@ -1,6 +1,6 @@
 /** @file One trace in progress: the graph, its symbols, and helpers that kernels build with. */
 import { EngineError } from "../errors.js";
-import { GraphBuilder, type Value, type ValueType } from "../onnx/graph.js";
+import { elementTypes, GraphBuilder, type Value, type ValueType } from "../onnx/graph.js";
 import { type Expression, factorise, isSum, type SymbolTable } from "./symbols.js";
 
 export class Tracing {
@@ -122,7 +122,7 @@ export class Tracing {
       "Cast",
       [value],
       { type, shape: value.shape },
-      { to: { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float64: 11, uint32: 12 }[type] },
+      { to: elementTypes[type] },
     );
   }
 
