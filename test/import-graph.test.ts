@@ -28,8 +28,8 @@ const allowed: Record<string, Reach> = {
     types: ["engine", "backbone", "exit-policies"],
   },
   bench: {
-    run: ["engine", "backbone", "exit-policies", "consistentee", "baselines"],
-    types: ["engine", "backbone", "exit-policies", "consistentee", "baselines"],
+    run: ["engine", "backbone", "exit-policies", "consistentee", "baselines", "model-mini"],
+    types: ["engine", "backbone", "exit-policies", "consistentee", "baselines", "model-mini"],
   },
   // Weights and a vocabulary; whoever wants them names them.
   "model-mini": { run: [], types: [] },

@@ -95,6 +95,7 @@ describe("the README", () => {
     "docs/train-on-your-data.md",
     "docs/write-a-strategy.md",
     "packages/consistentee/README.md",
+    "packages/model-mini/README.md",
   ])("links to what is there: %s", (page) => {
     const text = readFileSync(join(root, page), "utf8");
     const links = [...text.matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link]) => link as string);
@@ -234,6 +235,12 @@ describe("a package's README", () => {
     const code = codeOf(text);
     expect(code).toContain(`from "@cee/${name}"`);
     await import(/* @vite-ignore */ moduleOf(name, code));
+  });
+
+  it("shows how to load the weights: model-mini", async () => {
+    const text = readFileSync(join(root, "packages/model-mini/README.md"), "utf8");
+    const printed = await printedBy(moduleOf("bench", codeOf(text)));
+    expect(printed).toEqual([/\/\/ (.+)$/m.exec(codeOf(text))?.[1]]);
   });
 
   it("shows a model that answers, in the words of the README: consistentee", async () => {

@@ -53,9 +53,10 @@ What to compare:
   --strategy-options <j>   options by strategy, as JSON: '{"margin": {"margin": 0.4}}'
   --head <h>               the exit head of methods that bring none: linear, highway, or a file or package whose default
                            export (or export \`head\`) comes from defineExitHead (default: linear)
-  --backbone <spec>        fresh:<layers>x<width>, a folder, or a hub id such as google-bert/bert-base-uncased;
-                           fresh:<folder> is that folder's architecture and tokenizer with fresh weights
-                           (default: fresh:12x64 for generated tasks, else fresh:12x128)
+  --backbone <spec>        mini, the small pre-trained encoder that comes along; fresh:<layers>x<width>; a folder; or a hub
+                           id such as google-bert/bert-base-uncased. fresh:mini and fresh:<folder> are the same
+                           architecture and tokenizer with fresh weights
+                           (default: fresh:12x64 for generated tasks, else mini)
 
 How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)

@@ -59,8 +59,18 @@ it("takes architecture and tokenizer of fresh:<folder>, and weights from the see
   expect(prepared.params[EMBEDDING]?.data).not.toEqual(other.params[EMBEDDING]?.data);
 });
 
+it("has a pre-trained encoder at hand, and the same architecture with fresh weights", async () => {
+  const mini = await prepare("mini");
+  expect([mini.config.depth, mini.config.hidden]).toEqual([12, 128]);
+  expect(mini.trainedHeads).toEqual([]);
+  expect((await prepare("mini", 8)).params[EMBEDDING]).toEqual(mini.params[EMBEDDING]);
+  const fresh = await prepare("fresh:mini");
+  expect(fresh.config).toEqual(mini.config);
+  expect(fresh.params[EMBEDDING]?.data).not.toEqual(mini.params[EMBEDDING]?.data);
+});
+
 it("says what a fresh backbone may be", () => {
   expect(() => parseFresh("fresh:no-such-folder")).toThrow(
-    "[--backbone] expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, or fresh:<folder> with the folder of a model, got",
+    "[--backbone] expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, or fresh:mini, or fresh:<folder> with the folder of a model, got",
   );
 });

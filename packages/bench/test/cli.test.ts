@@ -104,7 +104,7 @@ describe("usage errors", () => {
     [["glue", "--methods", "pcee"], "add --strategy pcee"],
     [["glue", "--strategy", "./nowhere.js"], "no file at"],
     [["glue", "--strategy", "patiense"], 'Did you mean "patience"?'],
-    [["glue", "--backbone", "frsh:2x16"], "Give fresh:<layers>x<width>"],
+    [["glue", "--backbone", "frsh:2x16"], "Give mini, fresh:<layers>x<width>"],
     [
       ["glue", "--methods", "entropy", "--tasks", "similarity"],
       "entropy is made for classification",

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { BenchError } from "../errors.js";
-import { type Args, createReader, strategyOptionsOf } from "../glue/options.js";
+import { type Args, createReader, MINI, strategyOptionsOf } from "../glue/options.js";
 import { isStop, listenForStop } from "../glue/stop.js";
 import type { TrainReport } from "../train/train-model.js";
 import type { CeeCommand } from "./command.js";
@@ -27,7 +27,8 @@ Model and training:
                         or one of yours: a file such as ./margin.ts, or a package (default: consistentee)
   --strategy-options <j>  options by strategy, as JSON: '{"consistentee": {"alpha": 0.03}}'
   --max-loss <share>    of full depth's score that may be given up for speed (default: 0.01)
-  --backbone <spec>     fresh:<layers>x<width>, a folder in Hugging Face's BERT layout, or a hub id (default: fresh:6x128)
+  --backbone <spec>     mini, the small pre-trained encoder that comes along; fresh:<layers>x<width>, a folder in Hugging
+                        Face's BERT layout, or a hub id (default: mini)
   --preset <small|paper>  hyper-parameters: for small fresh encoders, or the published ones for pre-trained models
                         (default: small for fresh:, else paper)
   --epochs <n>          of the training on all exits, instead of the preset's
@@ -146,7 +147,8 @@ function parse(args: Args, cee: string) {
   const file = needed("data", "a file of rows after --data");
   const out = needed("out", "a folder for the model after --out");
   checkOut(out);
-  const backbone = read.text("backbone") ?? "fresh:6x128";
+  const backbone = read.text("backbone") ?? MINI;
+  const isSmall = backbone === MINI || backbone.startsWith("fresh:");
   const seed = read.whole("seed", 0) ?? 42;
   const labels = read.list("labels");
   if (labels.length === 1)
@@ -174,7 +176,7 @@ function parse(args: Args, cee: string) {
     },
     training: {
       backbone,
-      preset: read.choice("preset", presets) ?? (backbone.startsWith("fresh:") ? "small" : "paper"),
+      preset: read.choice("preset", presets) ?? (isSmall ? "small" : "paper"),
       epochs: read.whole("epochs", 1),
       maxLength: read.whole("max-length", 8) ?? 128,
       seed,

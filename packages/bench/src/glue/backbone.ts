@@ -10,13 +10,14 @@ import {
 } from "@cee/backbone";
 import { resolveModel } from "@cee/backbone/hub";
 import type { ExitHead } from "@cee/exit-policies";
+import { modelFolder } from "@cee/model-mini";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
-import { parseFresh } from "./options.js";
+import { MINI, parseFresh } from "./options.js";
 import type { ProgressLine } from "./progress.js";
 
 export interface BackboneOptions {
-  /** `fresh:<layers>x<width>`, `fresh:<folder>`, a folder, or a hub id. */
+  /** `mini`, `fresh:<layers>x<width>`, `fresh:mini`, `fresh:<folder>`, a folder, or a hub id. */
   readonly spec: string;
   readonly task: LoadedTask;
   readonly seed: number;
@@ -38,16 +39,20 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
   const kind = regression ? { regression: true } : { labels };
   const fresh = spec.startsWith("fresh:") ? parseFresh(spec) : undefined;
   if (fresh && "depth" in fresh) return freshEncoder(options, fresh);
+  const name = fresh?.like ?? spec;
   const folder =
-    fresh?.like ??
-    (await resolveModel(spec, {
-      ...(hubUrl === undefined ? {} : { hubUrl }),
-      ...(signal === undefined ? {} : { signal }),
-      onProgress: ({ file, received }) =>
-        progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
-    }));
+    name === MINI
+      ? modelFolder
+      : (fresh?.like ??
+        (await resolveModel(spec, {
+          ...(hubUrl === undefined ? {} : { hubUrl }),
+          ...(signal === undefined ? {} : { signal }),
+          onProgress: ({ file, received }) =>
+            progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
+        })));
   const encoder = await loadExitEncoder(folder, { ...kind, head, freshHeads: true, seed });
-  for (const note of encoder.notes) progress.print(`${spec}: ${note}`);
+  // That the heads of pre-training are left behind is news for a folder of somebody else's only.
+  if (name !== MINI) for (const note of encoder.notes) progress.print(`${spec}: ${note}`);
   if (!encoder.tokenizer)
     throw new BenchError(
       "BAD_OPTION",

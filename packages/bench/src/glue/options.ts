@@ -293,32 +293,36 @@ function checkDataFolder(data: string): void {
   );
 }
 
+/** What `--backbone` calls the encoder of `@cee/model-mini`. */
+export const MINI = "mini";
+
 /** A fresh encoder's sizes, or the folder whose configuration and tokenizer it takes. */
 export type FreshBackbone =
   | { readonly depth: number; readonly hidden: number }
+  /** A folder, or {@link MINI}. */
   | { readonly like: string };
 
 /** @throws BenchError `BAD_OPTION` */
 export function parseFresh(spec: string): FreshBackbone {
   const like = spec.slice("fresh:".length);
-  if (spec.startsWith("fresh:") && existsSync(like)) return { like };
+  if (spec.startsWith("fresh:") && (like === MINI || existsSync(like))) return { like };
   const match = /^fresh:(\d{1,3})x(\d{1,5})$/.exec(spec);
   const [depth, hidden] = [Number(match?.[1]), Number(match?.[2])];
   if (match && depth >= 2 && hidden >= 8 && hidden % 8 === 0) return { depth, hidden };
   throw new BenchError(
     "BAD_OPTION",
     "--backbone",
-    `expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, or fresh:<folder> with the folder of a model, got "${spec}".`,
+    `expected fresh:<layers>x<width> with at least 2 layers and a width divisible by 8, such as fresh:12x128, or fresh:mini, or fresh:<folder> with the folder of a model, got "${spec}".`,
   );
 }
 
 function checkBackbone(spec: string): void {
   if (spec.startsWith("fresh")) parseFresh(spec);
-  else if (!existsSync(spec) && !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(spec))
+  else if (spec !== MINI && !existsSync(spec) && !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(spec))
     throw new BenchError(
       "BAD_OPTION",
       "--backbone",
-      `there is no folder "${spec}", and it is no model name either. Give fresh:<layers>x<width>, a folder, or a name such as "owner/model".`,
+      `there is no folder "${spec}", and it is no model name either. Give mini, fresh:<layers>x<width>, a folder, or a name such as "owner/model".`,
     );
 }
 
