@@ -1,6 +1,6 @@
 /**
- * @file Checks what would be published: packs every package, then publint, arethetypeswrong, the tarball's contents,
- * knip (undeclared and unused) and sherif (the workspace's manifests).
+ * @file Checks what would be published: packs every package, then publint, arethetypeswrong, the tarball's contents
+ * and size, knip (undeclared and unused) and sherif (the workspace's manifests).
  *
  * `pnpm check:pkg` builds what has no `dist` yet. Run `pnpm build` first after a change of the sources.
  */
@@ -17,6 +17,18 @@ const unwanted =
   /^package\/(src|test|node_modules)\/|\/node_modules\/|\.test\.|tsconfig|tsup\.config|\.DS_Store/;
 /** The package that `cee new` writes has sources and a test of its own. */
 const template = /^package\/dist\/exit-strategy\/(?!.*(node_modules|\/dist\/))/;
+
+/** What a package may weigh packed, in KiB: about half as much again as it does. */
+const limits = {
+  "@cee/backbone": 400,
+  "@cee/baselines": 140,
+  "@cee/bench": 660,
+  "@cee/consistentee": 180,
+  "@cee/engine": 180,
+  "@cee/exit-policies": 260,
+  // Weights of its own.
+  "@cee/model-mini": 10 * 1024,
+};
 
 const manifests = readdirSync(join(root, "packages"))
   .map((name) => join(root, "packages", name))
@@ -107,10 +119,16 @@ function contents(tarball, manifest) {
       .filter((field) => packed[field] === undefined)
       .map((field) => `package.json lacks ${field}`),
   ];
-  const { length } = readFileSync(tarball);
+  const size = readFileSync(tarball).length / 1024;
+  const limit = limits[manifest.name];
   console.log(
-    `       ${manifest.name}: ${files.length} files, ${(length / 1024).toFixed(0)} KiB packed`,
+    `       ${manifest.name}: ${files.length} files, ${size.toFixed(0)} of at most ${limit} KiB packed`,
   );
+  if (limit === undefined) problems.push("has no limit of its size: state one here");
+  else if (size > limit)
+    problems.push(
+      `weighs ${size.toFixed(0)} KiB packed, more than its limit of ${limit}: take something out, or raise the limit with a reason`,
+    );
   return problems.length === 0 ? undefined : problems.join("\n");
 }
 
