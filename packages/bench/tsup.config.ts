@@ -1,6 +1,8 @@
+import { rename } from "node:fs/promises";
+import { join } from "node:path";
 import { defineConfig } from "tsup";
 
-export default defineConfig({
+export default defineConfig(({ outDir = "dist" }) => ({
   entry: {
     index: "src/index.ts",
     cee: "src/cee.ts",
@@ -11,10 +13,13 @@ export default defineConfig({
   },
   // What `cee new` writes, as `exit-strategy/` beside the program.
   publicDir: "../../templates",
+  // A manifest inside a package would be taken for one of its own.
+  onSuccess: () =>
+    rename(join(outDir, "exit-strategy/package.json"), join(outDir, "exit-strategy/manifest.json")),
   format: ["esm"],
   target: "node20",
   // The program has no types to offer.
   dts: { entry: "src/index.ts" },
   sourcemap: true,
   clean: true,
-});
+}));

@@ -35,8 +35,11 @@ const templateFolder = fileURLToPath(
   new URL(isSource ? "../../../../templates/exit-strategy" : "./exit-strategy", import.meta.url),
 );
 
-/** What npm would not pack under its own name. */
-const RENAMED: Readonly<Record<string, string>> = { gitignore: ".gitignore" };
+/** What can't be packed under its own name. */
+const RENAMED: Readonly<Record<string, string>> = {
+  gitignore: ".gitignore",
+  "manifest.json": "package.json",
+};
 
 export const newCommand: CeeCommand = {
   help,
@@ -119,9 +122,9 @@ async function writeTemplate(name: string, folder: string): Promise<string[]> {
     let text = (await readFile(path.join(templateFolder, file), "utf8"))
       .replaceAll(TEMPLATE.name, name)
       .replaceAll(TEMPLATE.identifier, identifier);
-    if (file === "package.json")
-      text = text.replace(/("@cee\/[\w-]+": )"[^"]*"/g, `$1${JSON.stringify(version)}`);
     const target = RENAMED[file] ?? file;
+    if (target === "package.json")
+      text = text.replace(/("@cee\/[\w-]+": )"[^"]*"/g, `$1${JSON.stringify(version)}`);
     try {
       await mkdir(path.dirname(path.join(folder, target)), { recursive: true });
       await writeFile(path.join(folder, target), text);
