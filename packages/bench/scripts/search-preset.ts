@@ -2,7 +2,8 @@
  * @file One setting of the shared training on embedded or GLUE tasks: loss, accuracy after every layer, processor time.
  *
  * Usage: tsx --conditions=@cee/source packages/bench/scripts/search-preset.ts tasks=sentiment,nli3 lr=1e-3 epochs=10
- * Settings: tasks, data (a folder of GLUE files), limit, width, depth, seed, lr, epochs, batch, warmup, dropout, threads.
+ * Settings: tasks, data (a folder of GLUE files), limit, backbone (or width and depth of a fresh one), seed, lr, epochs, batch,
+ * warmup, dropout, threads.
  */
 import { compileFull, fit, recordRows } from "@cee/backbone";
 import { initialisePhase } from "@cee/consistentee";
@@ -26,7 +27,7 @@ for (const name of (given.tasks ?? "sentiment,nli3,similarity").split(",")) {
     ? await loadGlueTask(given.data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
     : loadEmbeddedTask(name, {});
   const encoder = await prepareBackbone({
-    spec: `fresh:${number("depth", 12)}x${number("width", 64)}`,
+    spec: given.backbone ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
     task,
     seed,
     maxLength,

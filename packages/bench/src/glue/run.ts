@@ -9,7 +9,7 @@ import { type ChosenMethods, chooseMethods } from "./choose-methods.js";
 import { type Companion, type CompanionHooks, runBeside } from "./companion.js";
 import { measureRow, stepsOf } from "./estimate.js";
 import { type LoadedData, loadTasks } from "./load.js";
-import { type GlueOptions, MINI } from "./options.js";
+import type { GlueOptions } from "./options.js";
 import { type GlueOutcome, resultsOf, writeOutput } from "./output.js";
 import { createProgressLine, duration, type ProgressLine } from "./progress.js";
 import { openRunFolder, type RunFolder, type RunSettings } from "./run-folder.js";
@@ -44,7 +44,7 @@ export interface GlueHooks {
 
 const DEFAULTS = {
   embedded: { backbone: "fresh:12x64", maxLength: 64 },
-  real: { backbone: MINI, maxLength: 128 },
+  real: { backbone: "fresh:12x128", maxLength: 128 },
 } as const;
 
 /**
