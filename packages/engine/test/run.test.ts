@@ -128,6 +128,16 @@ describe("compile accepts", () => {
     expect((await f.run<HostTensor>({ x: float([2, 1]) })).shape).toEqual([2, 53]);
   });
 
+  it("static sizes that are multiples of a stand-in of the first traces and of those that were to tell", async () => {
+    const f = engine.compile(
+      ({ x }: Inputs) =>
+        tf.concat([tf.zeros([(x as tf.Tensor).shape[0] as number, 3232]), x as tf.Tensor], 1),
+      { name: "collide twice", inputs: { x: spec("batch", 1) } },
+    );
+    // 53 x 61: the first stand-ins of the first two pairs.
+    expect((await f.run<HostTensor>({ x: float([2, 1]) })).shape).toEqual([2, 3233]);
+  });
+
   it("sums of symbols that an input names, and solves for what it does not", async () => {
     for (const one of engines()) {
       const f = one.compile(

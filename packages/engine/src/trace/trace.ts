@@ -147,9 +147,12 @@ function checkSpecs(
   }
 }
 
+/** Further pairs of stand-ins that are tried before a size counts as leaked. */
+const SPARE_PAIRS = 4;
+
 /**
- * Traces with two sets of stand-ins and compares. Where they differ, a third and fourth set tell a size that is equal to
- * a stand-in by chance from one that leaked.
+ * Traces with two sets of stand-ins and compares. Where they differ, further pairs tell a size that is a multiple of a
+ * stand-in by chance from one that leaked.
  */
 function traceTwice(
   request: TraceRequest,
@@ -173,17 +176,18 @@ function traceTwice(
   const first = traceOnce(request, a, expressions);
   const difference = compareTraces(first, traceOnce(request, b, expressions));
   if (!difference) return first;
-  let spare: readonly SymbolTable[] = [];
-  try {
-    if (difference.isMaybeChance)
-      spare = chooseStandIns(request.name, expressions, staticSizes, 4).slice(2);
-  } catch {
-    // Too few primes are left for a second opinion.
-  }
-  const [c, d] = spare;
-  if (c && d) {
-    const third = traceOnce(request, c, expressions);
-    if (!compareTraces(third, traceOnce(request, d, expressions))) return third;
+  // A leak shows whatever the stand-ins; a size that is a multiple of one by chance shows with few of them.
+  for (let pair = 1; difference.isMaybeChance && pair <= SPARE_PAIRS; pair += 1) {
+    let spare: readonly SymbolTable[];
+    try {
+      spare = chooseStandIns(request.name, expressions, staticSizes, 2 * pair + 2).slice(2 * pair);
+    } catch {
+      // Too few primes are left for another opinion.
+      break;
+    }
+    const [c, d] = spare as [SymbolTable, SymbolTable];
+    const again = traceOnce(request, c, expressions);
+    if (!compareTraces(again, traceOnce(request, d, expressions))) return again;
   }
   const located = traceOnce(request, a, expressions, true);
   throw leakError(
