@@ -193,7 +193,10 @@ async function npmInstall(name, tarballs, environment, runtimes) {
     expectText(await cee("bench", "glue", "--help"), "Usage: cee bench glue");
     // The engine's benchmark is one of the native runtime; everything else must do without.
     if (runtime.startsWith("runtime: onnxruntime-node "))
-      expectText(await cee("bench", "engine", ...TINY_ENGINE), "training step at width 16, compiled: ");
+      expectText(
+        await cee("bench", "engine", ...TINY_ENGINE),
+        "training step at width 16, compiled: ",
+      );
     expectText(await cee("bench", "glue", ...TINY_GLUE), "full");
   }
   if (!options.keep) rmSync(folder, { recursive: true, force: true });
