@@ -22,6 +22,7 @@ import {
   maskDataFolder,
   parseGlueOptions,
 } from "./glue/options.js";
+import type { BenchOutcome } from "./glue/output.js";
 import { isStop, listenForStop } from "./glue/stop.js";
 import type { PaperOutcome } from "./paper/run-paper.js";
 
@@ -122,7 +123,10 @@ async function generation(args: Args, words: readonly string[], program: string)
 /** Runs until the end or Ctrl-C, and says what happened. */
 async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun">>(
   options: TOptions,
-  run: (options: TOptions, hooks: { signal: AbortSignal }) => Promise<Omit<PaperOutcome, "beside">>,
+  run: (
+    options: TOptions,
+    hooks: { signal: AbortSignal },
+  ) => Promise<BenchOutcome & Pick<PaperOutcome, "paper">>,
 ): Promise<number> {
   const { command } = options;
   const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));

@@ -22,7 +22,7 @@ export {
   writePresentation,
 } from "./export/presentation.js";
 export type { GlueOptions } from "./glue/options.js";
-export type { GlueOutcome } from "./glue/output.js";
+export type { BenchOutcome, GlueOutcome } from "./glue/output.js";
 export { createProgressLine, type ProgressLine, type ProgressStream } from "./glue/progress.js";
 export { type GlueHooks, runGlue } from "./glue/run.js";
 export {

@@ -53,30 +53,31 @@ export const evaluateCommand: CeeCommand = {
           import("../data/subset.js"),
           import("../metrics/score.js"),
         ]);
-      const answer = async (more: object, rows: readonly ClassifyInput[] | undefined) => {
+      const opened = async <T>(more: object, use: (model: EarlyExitModel) => Promise<T>) => {
         const model = await EarlyExitModel.fromPretrained(folder, { ...options, ...more });
         try {
-          const kind = await kindOf(model);
-          return {
-            kind,
-            name: model.strategy.name,
-            ...(await answersOf(model, rows, stop.signal)),
-          };
+          return await use(model);
         } finally {
           await model.dispose({ pending: "reject" });
         }
       };
-      // Which classes there are decides how the file is read.
-      const { kind } = await answer({}, undefined);
-      const own = await loadOwnRows(file, columns, kind);
+      const early = await opened({}, async (model) => {
+        // Which classes there are decides how the file is read.
+        const kind = await kindOf(model);
+        const own = await loadOwnRows(file, columns, kind);
+        const rows = takeRows(own.rows, limit, 0, "evaluate");
+        const inputs = rows.map(({ text, pair }) => (pair === undefined ? text : { text, pair }));
+        const answers = await answersOf(model, inputs, stop.signal);
+        return { kind, own, rows, inputs, answers, name: model.strategy.name };
+      });
+      const { kind, own, rows } = early;
       if (own.problems)
         process.stderr.write(
           `${file}: ${own.problems.count} rows left out, such as line ${own.problems.examples[0]?.line}: ${own.problems.examples[0]?.problem}.\n`,
         );
-      const rows = takeRows(own.rows, limit, 0, "evaluate");
-      const inputs = rows.map(({ text, pair }) => (pair === undefined ? text : { text, pair }));
-      const early = await answer({}, inputs);
-      const full = await answer({ strategy: "never" }, inputs);
+      const fullAnswers = await opened({ strategy: "never" }, (model) =>
+        answersOf(model, early.inputs, stop.signal),
+      );
       const labels = rows.map(({ label }) => label);
       const valuesOf = (answers: readonly Prediction[]) =>
         answers.map(({ label, score: value }) =>
@@ -90,8 +91,9 @@ export const evaluateCommand: CeeCommand = {
       );
       const meanExitLayer =
         early.answers.reduce((sum, { exitLayer }) => sum + exitLayer, 0) / rows.length;
-      const scoresOf = (answers: readonly Prediction[]) =>
-        Object.fromEntries(metrics.map((name) => [name, score(name, valuesOf(answers), labels)]));
+      const [values, fullValues] = [valuesOf(early.answers), valuesOf(fullAnswers)];
+      const scoresOf = (answered: readonly number[]) =>
+        Object.fromEntries(metrics.map((name) => [name, score(name, answered, labels)]));
       const report = {
         model: folder,
         data: file,
@@ -99,11 +101,9 @@ export const evaluateCommand: CeeCommand = {
         leftOut: own.problems?.count ?? 0,
         strategy: early.name,
         metric,
-        scores: scoresOf(early.answers),
-        fullScores: scoresOf(full.answers),
-        agreement:
-          valuesOf(early.answers).filter((value, row) => value === valuesOf(full.answers)[row])
-            .length / rows.length,
+        scores: scoresOf(values),
+        fullScores: scoresOf(fullValues),
+        agreement: values.filter((value, row) => value === fullValues[row]).length / rows.length,
         layers,
         meanExitLayer,
         savedLayers: 1 - meanExitLayer / layers,
@@ -132,12 +132,12 @@ async function kindOf(model: EarlyExitModel): Promise<LabelKind> {
 
 async function answersOf(
   model: EarlyExitModel,
-  rows: readonly ClassifyInput[] | undefined,
+  rows: readonly ClassifyInput[],
   signal: AbortSignal,
-): Promise<{ readonly answers: readonly Prediction[] }> {
+): Promise<readonly Prediction[]> {
   const answers: Prediction[] = [];
-  if (rows) for await (const answer of model.stream(rows, { signal })) answers.push(answer);
-  return { answers };
+  for await (const answer of model.stream(rows, { signal })) answers.push(answer);
+  return answers;
 }
 
 interface Report {

@@ -1,12 +1,11 @@
 /** @file `cee export`: a trained model as one ONNX file with its exits inside, compared with the library afterwards. */
 import { existsSync, readFileSync } from "node:fs";
 import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
-import type { AnyExitStrategyFactory } from "@cee/exit-policies";
 import { parseArgs } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { createReader } from "../glue/options.js";
 import { listenForStop } from "../glue/stop.js";
-import { loadStrategyPlugin } from "../plugins/load-plugins.js";
+import { modelParts } from "./model-options.js";
 
 export const EXPORT_USAGE = `Usage: cee export <folder or hub id> [options]
 
@@ -81,17 +80,8 @@ export async function exportCommand(words: readonly string[]): Promise<number> {
   const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
   const stop = listenForStop(log);
   try {
-    const moreStrategies: AnyExitStrategyFactory[] = [];
-    for (const specifier of read.list("plugin")) {
-      const plugin = await loadStrategyPlugin(specifier, {
-        from: process.cwd(),
-        signal: stop.signal,
-      });
-      if ("problem" in plugin) throw new BenchError("BAD_OPTION", "--plugin", plugin.problem);
-      moreStrategies.push(plugin.strategy);
-    }
     const loading: LoadPartsOptions = {
-      moreStrategies,
+      ...(await modelParts(read, stop.signal)),
       ...(strategy !== undefined && { strategy }),
     };
     const dial = knob === undefined ? {} : { knob };

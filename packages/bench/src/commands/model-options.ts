@@ -25,11 +25,14 @@ export function modelOf(args: Args, command: string, cee: string): string {
   );
 }
 
-/** @throws BenchError `BAD_OPTION` for a plugin that is broken; ExitStrategyError `UNKNOWN_STRATEGY` */
-export async function loadingOptions(
+/**
+ * The strategies and heads that a model may have: those of recipes, and the plugins that the command line names.
+ * @throws BenchError `BAD_OPTION` for a plugin that is broken; ExitStrategyError `UNKNOWN_STRATEGY`
+ */
+export async function modelParts(
   read: ReturnType<typeof createReader>,
   signal: AbortSignal,
-): Promise<FromPretrainedOptions> {
+): Promise<Pick<Required<FromPretrainedOptions>, "moreStrategies" | "moreHeads">> {
   const [{ recipeParts }, { loadStrategyPlugin }] = await Promise.all([
     import("../train/trainable.js"),
     import("../plugins/load-plugins.js"),
@@ -43,6 +46,14 @@ export async function loadingOptions(
     if (plugin.source !== undefined) moreStrategies.push(plugin.strategy);
     if (plugin.head) moreHeads.push(plugin.head);
   }
+  return { moreStrategies, moreHeads };
+}
+
+/** @throws as {@link modelParts} */
+export async function loadingOptions(
+  read: ReturnType<typeof createReader>,
+  signal: AbortSignal,
+): Promise<FromPretrainedOptions> {
   const given = {
     strategy: read.text("strategy"),
     threads: read.whole("threads", 1),
@@ -50,8 +61,7 @@ export async function loadingOptions(
     maxLength: read.whole("max-length", 8),
   };
   return {
-    moreStrategies,
-    moreHeads,
+    ...(await modelParts(read, signal)),
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
   };
 }

@@ -15,7 +15,7 @@ import {
 import { BenchError } from "../errors.js";
 import { writePresentation } from "../export/presentation.js";
 import { fold } from "../glue/options.js";
-import type { GlueOutcome } from "../glue/output.js";
+import type { BenchOutcome } from "../glue/output.js";
 import { createProgressLine, duration, type ProgressLine } from "../glue/progress.js";
 import { openRunFolder, type RunFolder } from "../glue/run-folder.js";
 import { checkStop, isStop } from "../glue/stop.js";
@@ -100,7 +100,7 @@ interface Run {
 export async function runGeneration(
   options: GenerationOptions,
   { progress = createProgressLine(), signal }: GenerationHooks = {},
-): Promise<Omit<GlueOutcome, "beside">> {
+): Promise<BenchOutcome> {
   const raw = chooseTasks(loadRaw(options), options);
   const backbone = options.backbone ?? DEFAULT_BACKBONES[raw.source];
   const engine = await createEngine(
@@ -520,7 +520,7 @@ async function dryRun(
   options: GenerationOptions,
   raw: RawData,
   backbone: string,
-): Promise<Omit<GlueOutcome, "beside">> {
+): Promise<BenchOutcome> {
   const start = isModelSize(backbone) ? backbone : await startingDecoder(options, raw);
   const table = await describeDryRun(engine, options, raw, backbone, start);
   const nothing: Results = {

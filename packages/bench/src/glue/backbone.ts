@@ -40,16 +40,12 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
   const fresh = spec.startsWith("fresh:") ? parseFresh(spec) : undefined;
   if (fresh && "depth" in fresh) return freshEncoder(options, fresh);
   const name = fresh?.like ?? spec;
-  const folder =
-    name === MINI
-      ? modelFolder
-      : (fresh?.like ??
-        (await resolveModel(spec, {
-          ...(hubUrl === undefined ? {} : { hubUrl }),
-          ...(signal === undefined ? {} : { signal }),
-          onProgress: ({ file, received }) =>
-            progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
-        })));
+  const folder = await resolveModel(name === MINI ? modelFolder : name, {
+    ...(hubUrl === undefined ? {} : { hubUrl }),
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: ({ file, received }) =>
+      progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
+  });
   const encoder = await loadExitEncoder(folder, { ...kind, head, freshHeads: true, seed });
   // That the heads of pre-training are left behind is news for a folder of somebody else's only.
   if (name !== MINI) for (const note of encoder.notes) progress.print(`${spec}: ${note}`);

@@ -9,13 +9,17 @@ import { type GlueOptions, maskDataFolder } from "./options.js";
 import type { Collected, Run } from "./task-run.js";
 import { machineOf, versionsOf } from "./versions.js";
 
-export interface GlueOutcome {
+/** What a benchmark of methods leaves. */
+export interface BenchOutcome {
   readonly results: Results;
   /** The table as Markdown. */
   readonly table: string;
   readonly failures: readonly Failure[];
   /** What was written. */
   readonly files: readonly string[];
+}
+
+export interface GlueOutcome extends BenchOutcome {
   /** What the run's companion returned, task by task. */
   readonly beside: readonly unknown[];
 }
