@@ -23,7 +23,7 @@ import {
   parseGlueOptions,
 } from "./glue/options.js";
 import type { BenchOutcome } from "./glue/output.js";
-import { isStop, listenForStop } from "./glue/stop.js";
+import { untilStopped } from "./glue/stop.js";
 import type { PaperOutcome } from "./paper/run-paper.js";
 
 interface Command extends Grammar {
@@ -128,10 +128,10 @@ async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun"
     hooks: { signal: AbortSignal },
   ) => Promise<BenchOutcome & Pick<PaperOutcome, "paper">>,
 ): Promise<number> {
-  const { command } = options;
-  const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
-  try {
-    const { table, failures, files, paper: extra } = await run(options, { signal: stop.signal });
+  const { command, dryRun } = options;
+  const stopped = dryRun ? "Stopped.\n" : `Stopped. To go on:\n  ${command} --resume\n`;
+  return untilStopped(async (signal) => {
+    const { table, failures, files, paper: extra } = await run(options, { signal });
     process.stdout.write(`${table}\n`);
     if (files.length > 0) process.stderr.write(`Written: ${files.join(", ")}\n`);
     const failed = [
@@ -143,16 +143,7 @@ async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun"
         `${failed.length} of the cells failed: ${failed.join(", ")}. After mending the cause, go on with:\n  ${command} --resume\n`,
       );
     return failed.length > 0 ? 1 : 0;
-  } catch (cause) {
-    const code = stop.exitCode();
-    if (code === undefined || !isStop(cause)) throw cause;
-    process.stderr.write(
-      options.dryRun ? "Stopped.\n" : `Stopped. To go on:\n  ${command} --resume\n`,
-    );
-    return code;
-  } finally {
-    stop.release();
-  }
+  }, stopped);
 }
 
 const engineOptions = [
@@ -269,24 +260,16 @@ async function replay(args: Args): Promise<number> {
 async function speed(args: Args, words: readonly string[], program: string): Promise<number> {
   const { parseSpeedOptions } = await import("./speed/options.js");
   const options = parseSpeedOptions(args, commandLine(words, undefined, program));
-  const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
-  try {
+  return untilStopped(async (signal) => {
     const { runSpeed } = await import("./speed/index.js");
     const { speedTables } = await import("./speed/tables.js");
     const { toText } = await import("./table/table.js");
     const log = (line: string) => process.stderr.write(`${line}\n`);
-    const { results, files } = await runSpeed(options, { signal: stop.signal, log });
+    const { results, files } = await runSpeed(options, { signal, log });
     process.stdout.write(`\n${speedTables(results).map(toText).join("\n\n")}\n`);
     process.stderr.write([...results.notes, `Written: ${files.join(", ")}`, ""].join("\n"));
     return args.check === true && results.bars.some(({ isMet }) => !isMet) ? 1 : 0;
-  } catch (cause) {
-    const code = stop.exitCode();
-    if (code === undefined || !isStop(cause)) throw cause;
-    process.stderr.write("Stopped; nothing was written.\n");
-    return code;
-  } finally {
-    stop.release();
-  }
+  }, "Stopped; nothing was written.\n");
 }
 
 /** Makes the readable files of an earlier run again. */

@@ -3,7 +3,7 @@ import type { ClassifyInput, EarlyExitModel, Prediction } from "@cee/consistente
 import type { LabelKind } from "../data/own-task.js";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
-import { listenForStop } from "../glue/stop.js";
+import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
 import { loadingOptions, modelHelp, modelOf, modelOptionNames } from "./model-options.js";
 
@@ -43,11 +43,10 @@ export const evaluateCommand: CeeCommand = {
       );
     const columns = { text: read.text("text"), pair: read.text("pair"), label: read.text("label") };
     const limit = read.whole("limit", 1);
-    const stop = listenForStop((line) => process.stderr.write(`${line}\n`));
-    try {
+    return untilStopped(async (signal) => {
       const [options, { EarlyExitModel }, { loadOwnRows, definitionOf }, { takeRows }, { score }] =
         await Promise.all([
-          loadingOptions(read, stop.signal),
+          loadingOptions(read, signal),
           import("@cee/consistentee"),
           import("../data/own-task.js"),
           import("../data/subset.js"),
@@ -67,7 +66,7 @@ export const evaluateCommand: CeeCommand = {
         const own = await loadOwnRows(file, columns, kind);
         const rows = takeRows(own.rows, limit, 0, "evaluate");
         const inputs = rows.map(({ text, pair }) => (pair === undefined ? text : { text, pair }));
-        const answers = await answersOf(model, inputs, stop.signal);
+        const answers = await answersOf(model, inputs, signal);
         return { kind, own, rows, inputs, answers, name: model.strategy.name };
       });
       const { kind, own, rows } = early;
@@ -76,7 +75,7 @@ export const evaluateCommand: CeeCommand = {
           `${file}: ${own.problems.count} rows left out, such as line ${own.problems.examples[0]?.line}: ${own.problems.examples[0]?.problem}.\n`,
         );
       const fullAnswers = await opened({ strategy: "never" }, (model) =>
-        answersOf(model, early.inputs, stop.signal),
+        answersOf(model, early.inputs, signal),
       );
       const labels = rows.map(({ label }) => label);
       const valuesOf = (answers: readonly Prediction[]) =>
@@ -112,13 +111,7 @@ export const evaluateCommand: CeeCommand = {
       };
       process.stdout.write(args.json === true ? `${JSON.stringify(report)}\n` : describe(report));
       return 0;
-    } catch (cause) {
-      const code = stop.exitCode();
-      if (code !== undefined) return code;
-      throw cause;
-    } finally {
-      stop.release();
-    }
+    });
   },
 };
 

@@ -4,7 +4,7 @@ import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/cons
 import { parseArgs } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { createReader } from "../glue/options.js";
-import { listenForStop } from "../glue/stop.js";
+import { untilStopped } from "../glue/stop.js";
 import { modelParts } from "./model-options.js";
 
 export const EXPORT_USAGE = `Usage: cee export <folder or hub id> [options]
@@ -78,10 +78,9 @@ export async function exportCommand(words: readonly string[]): Promise<number> {
   const threads = read.whole("threads", 1);
   const texts = read.text("texts");
   const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
-  const stop = listenForStop(log);
-  try {
+  return untilStopped(async (signal) => {
     const loading: LoadPartsOptions = {
-      ...(await modelParts(read, stop.signal)),
+      ...(await modelParts(read, signal)),
       ...(strategy !== undefined && { strategy }),
     };
     const dial = knob === undefined ? {} : { knob };
@@ -100,9 +99,7 @@ export async function exportCommand(words: readonly string[]): Promise<number> {
     const isExact = precision === "float32";
     process.stdout.write(compared(found, texts ?? "random tokens", isExact));
     return !isExact || found.unexplained === 0 ? 0 : 1;
-  } finally {
-    stop.release();
-  }
+  });
 }
 
 function describe(
@@ -159,8 +156,4 @@ function textsOf(path: string): (string | readonly [string, string])[] {
       `a line of ${path} has ${more.length + 2} columns: "${line.slice(0, 60)}". Write one text, or two with a tab between them.`,
     );
   });
-}
-
-function log(line: string): void {
-  process.stderr.write(`${line}\n`);
 }

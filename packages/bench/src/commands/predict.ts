@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import type { ClassifyInput, EarlyExitModel, Prediction } from "@cee/consistentee";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
-import { listenForStop } from "../glue/stop.js";
+import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
 import { loadingOptions, modelHelp, modelOptionNames } from "./model-options.js";
 
@@ -55,23 +55,16 @@ export const predictCommand: CeeCommand = {
       );
     const source = sourceOf(texts, read.text("file"), args.jsonl === true, cee);
     const maxLayer = read.whole("max-layer", 1);
-    const stop = listenForStop((line) => process.stderr.write(`${line}\n`));
-    try {
-      const options = await loadingOptions(read, stop.signal);
+    return untilStopped(async (signal) => {
+      const options = await loadingOptions(read, signal);
       const { EarlyExitModel } = await import("@cee/consistentee");
       const model = await EarlyExitModel.fromPretrained(folder, { ...options, maxQueue: 1e6 });
       try {
-        return await answerAll(model, source, maxLayer, stop.signal);
+        return await answerAll(model, source, maxLayer, signal);
       } finally {
         await model.dispose({ pending: "reject" });
       }
-    } catch (cause) {
-      const code = stop.exitCode();
-      if (code !== undefined) return code;
-      throw cause;
-    } finally {
-      stop.release();
-    }
+    });
   },
 };
 

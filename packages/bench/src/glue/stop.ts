@@ -40,6 +40,27 @@ export function listenForStop(log: (line: string) => void): StopRequest {
   };
 }
 
+/**
+ * Runs something that Ctrl-C may stop, and returns its exit code: its own, or after a stop the shell's, with `stopped` printed.
+ * @throws what it throws for another reason
+ */
+export async function untilStopped(
+  run: (signal: AbortSignal) => Promise<number>,
+  stopped = "",
+): Promise<number> {
+  const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
+  try {
+    return await run(stop.signal);
+  } catch (cause) {
+    const code = stop.exitCode();
+    if (code === undefined || !isStop(cause)) throw cause;
+    process.stderr.write(stopped);
+    return code;
+  } finally {
+    stop.release();
+  }
+}
+
 /** @throws BenchError `STOPPED` when a stop was asked for */
 export function checkStop(signal: AbortSignal | undefined): void {
   if (signal?.aborted)
@@ -48,6 +69,6 @@ export function checkStop(signal: AbortSignal | undefined): void {
 
 /** Whether an error says that somebody asked for a stop. */
 export function isStop(cause: unknown): boolean {
-  const { code } = (cause ?? {}) as { code?: unknown };
-  return code === "STOPPED" || code === "ABORTED";
+  const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };
+  return code === "STOPPED" || code === "ABORTED" || name === "AbortError";
 }
