@@ -7,7 +7,11 @@ export default defineConfig({
   resolve: { conditions: ["@cee/source"] },
   ssr: { resolve: { conditions: ["@cee/source"], externalConditions: ["@cee/source"] } },
   test: {
-    include: ["packages/*/{src,test}/**/*.test.ts", "test/**/*.test.ts"],
+    include: [
+      "packages/*/{src,test}/**/*.test.ts",
+      "examples/*/test/**/*.test.ts",
+      "test/**/*.test.ts",
+    ],
     setupFiles: ["./vitest.setup.ts"],
     testTimeout: 60_000,
     pool: "forks",

@@ -247,7 +247,7 @@ describe("a package's README", () => {
     const text = readFileSync(join(root, "packages", "consistentee", "README.md"), "utf8");
     const shown = blockWith("fromPretrained(", text);
     expect(blockWith("fromPretrained(", readme)).toBe(shown);
-    const folder = "./sst2-consistentee";
+    const folder = "./model";
     expect(shown).toContain(JSON.stringify(folder));
 
     const parts = tinyParts();
