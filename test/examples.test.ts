@@ -4,7 +4,9 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { needs, pathOf } from "./needs.js";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const example = (...path: string[]) => join(root, "examples", ...path);
@@ -104,6 +106,68 @@ describe("plugin", { timeout: 180_000 }, () => {
       readonly rows: readonly { readonly method: string }[];
     };
     expect(new Set(rows.map(({ method }) => method))).toEqual(new Set(["full", "entropy", "lead"]));
+  });
+});
+
+describe.runIf(needs("chromium"))("browser", { timeout: 180_000 }, () => {
+  it("draws each text's path through the layers, in light and dark and on a phone", async () => {
+    const built = await start(example("browser", "build.ts"), ["model", "site"]).done;
+    expect(built.code, built.stderr).toBe(0);
+    const served = start(example("browser", "serve.ts"), ["site", "0"]);
+    onTestFinished(() => void served.child.kill("SIGKILL"));
+    await expect.poll(served.printed, { timeout: 30_000 }).toContain("Look at");
+    const address = /http:\S+/.exec(served.printed())?.[0] as string;
+    expect((await fetch(`${address}/..%2fmodel%2fconfig.json`)).status).toBe(404);
+
+    const browser = await chromium.launch({
+      executablePath: pathOf("chromium") as string,
+      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+    });
+    onTestFinished(() => browser.close());
+    for (const [width, colorScheme] of [
+      [1000, "light"],
+      [390, "dark"],
+    ] as const) {
+      const viewport = { width, height: 900 };
+      const page = await (await browser.newContext({ viewport, colorScheme })).newPage();
+      const problems: string[] = [];
+      page.on("console", (message) => problems.push(`${message.type()}: ${message.text()}`));
+      page.on("pageerror", (error) => problems.push(`uncaught: ${error.message}`));
+      page.on("request", (request) => {
+        const url = request.url();
+        if (!url.startsWith(address) && !url.startsWith("data:")) problems.push(`request: ${url}`);
+      });
+      await page.goto(address);
+      await page.waitForSelector("html[data-ready=true]", { timeout: 60_000, state: "attached" });
+      const cards = () =>
+        page.evaluate(() =>
+          [...document.querySelectorAll("article")].map((card) => ({
+            text: card.querySelector("h2")?.textContent,
+            said: card.querySelector("p")?.textContent,
+            passed: card.querySelectorAll("li:not(.skipped)").length,
+            skipped: card.querySelectorAll("li.skipped").length,
+            exit: [...card.querySelectorAll("li")].findIndex((li) => li.className === "exit") + 1,
+          })),
+        );
+      const drawn = await cards();
+      expect(drawn).toHaveLength(4);
+      for (const { said, passed, skipped, exit } of drawn) {
+        expect(Number(answer.exec(said as string)?.[2])).toBe(passed);
+        expect(exit).toBe(passed);
+        expect(passed + skipped).toBe(12);
+      }
+      expect(drawn.map(({ said }) => said?.split(" ")[0])).toEqual(["good", "good", "bad", "bad"]);
+      expect(drawn[0]?.passed).toBeLessThan(12);
+      // No entropy is below 0: at this end of the knob every layer runs. Nor is a text ever markup.
+      const text = "<img src=x onerror=alert(1)> a joy";
+      await page.fill("#texts", `${text}\n\n`);
+      await page.fill("#knob", "0");
+      await page.click("button");
+      await expect.poll(async () => (await cards())[0]?.passed).toBe(12);
+      expect((await cards()).map((one) => one.text)).toEqual([text]);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(width);
+      expect(problems).toEqual([]);
+    }
   });
 });
 

@@ -10,12 +10,8 @@ import { exists, readJson, replaceFiles, toJsonText, writeAtomically } from "./f
 import { resolveHead } from "./heads/registry.js";
 import { initHeads } from "./init.js";
 import { readSafetensors, writeSafetensors } from "./safetensors.js";
-import {
-  checkTokenizerFits,
-  loadTokenizer,
-  saveTokenizer,
-  type TextTokenizer,
-} from "./tokenizer.js";
+import { checkTokenizerFits, type TextTokenizer } from "./tokenizer.js";
+import { loadTokenizer, saveTokenizer } from "./tokenizer-folder.js";
 import {
   type LoadedBackbone,
   loadBackbone,

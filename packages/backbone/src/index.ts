@@ -67,7 +67,7 @@ export {
   saveExitEncoder,
 } from "./encoder-folder.js";
 export { BackboneError, type BackboneErrorCode } from "./errors.js";
-export { EXPORT_INPUTS, EXPORT_OUTPUTS } from "./export/exit-graph.js";
+export { EXIT_LOGITS, EXPORT_INPUTS, EXPORT_OUTPUTS } from "./export/exit-graph.js";
 export type { ExportRows } from "./export/exit-parts.js";
 export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
 export { type ExportFlatOptions, exportFlatOnnx } from "./export/flat-onnx.js";
@@ -148,12 +148,11 @@ export {
   createTokenizer,
   createWordPieceTokenizer,
   type EncodeOptions,
-  loadTokenizer,
-  saveTokenizer,
   type TextInput,
   type TextTokenizer,
   type TokenEncoding,
 } from "./tokenizer.js";
+export { loadTokenizer, saveTokenizer } from "./tokenizer-folder.js";
 export {
   type FitOptions,
   type FitProgress,

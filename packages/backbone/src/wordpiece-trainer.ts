@@ -10,7 +10,8 @@ import { BackboneError } from "./errors.js";
 import { toJsonText, writeAtomically } from "./files.js";
 import { createBasicTokenizer } from "./pretrain/basic-tokenizer.js";
 import { listCorpusFiles, readTextBlocks, type TextStreamOptions } from "./pretrain/text-stream.js";
-import { createWordPieceTokenizer, saveTokenizer } from "./tokenizer.js";
+import { createWordPieceTokenizer } from "./tokenizer.js";
+import { saveTokenizer } from "./tokenizer-folder.js";
 import { SPECIAL_TOKENS } from "./word-piece.js";
 
 const PREFIX = "##";

@@ -25,7 +25,12 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { needs, pathOf } from "../../../test/needs.js";
 import type { ExitEncoder } from "../src/encoder.js";
 import { exportOnnx } from "../src/export/export-onnx.js";
-import { type InGraphExits, openExported, openInGraph } from "../src/export/in-graph.js";
+import {
+  exportFeeds,
+  type InGraphExits,
+  openExported,
+  openInGraph,
+} from "../src/export/in-graph.js";
 import { linear } from "../src/heads/linear.js";
 import { type TokenBatch, toBatch } from "../src/runner/batch.js";
 import { openEncoder } from "../src/runner/open.js";
@@ -241,6 +246,44 @@ const fileOf = ({ encoder, strategy, params }: Subject, many: "one" | "many" = "
   exportOnnx(encoder, strategy, toObserver(strategy, params), { rows: many });
 
 describe("an exported file", () => {
+  it.each(["many", "one"] as const)(
+    "tells every exit's logits up to where a row left: rows %s",
+    async (form) => {
+      const strategy = entropy({ threshold: 0.3 });
+      const observer = toObserver(strategy);
+      const file = exportOnnx(model, strategy, observer, { rows: form, exitLogits: true });
+      const opened = await node.open(file, { name: "path" });
+      const runner = await openEncoder(node, model, model.params, observer);
+      const classes = 3;
+      const left = new Set<number>();
+      try {
+        for (const batch of batchesOf(20, form === "one" ? 1 : 10)) {
+          const output = await opened.run(exportFeeds(batch, 0.3));
+          const all = (await runner.full(batch)).logits;
+          expect(output.exit_logits?.shape).toEqual([batch.rows, DEPTH, classes]);
+          const given = output.exit_logits?.data as Float32Array;
+          const answers = output.logits?.data as Float32Array;
+          for (let row = 0; row < batch.rows; row += 1) {
+            const layer = Number(output.exit_layer?.data[row]);
+            left.add(layer);
+            const start = row * DEPTH * classes;
+            const end = start + layer * classes;
+            expect(given.slice(start, end)).toBeAllclose(all.slice(start, end), { atol: 1e-4 });
+            expect(given.slice(end - classes, end)).toEqual(
+              answers.slice(row * classes, (row + 1) * classes),
+            );
+            const rest = given.slice(end, start + DEPTH * classes);
+            expect(rest.every(Number.isNaN)).toBe(true);
+          }
+        }
+      } finally {
+        await opened.dispose();
+        await runner.dispose();
+      }
+      expect(left.size).toBeGreaterThan(2);
+    },
+  );
+
   it.each(subjects)("leaves where the layer loop does: $name", async (subject) => {
     const { encoder, strategy } = subject;
     const batches = batchesOf(300, 16);

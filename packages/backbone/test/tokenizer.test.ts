@@ -3,13 +3,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { BackboneError } from "../src/errors.js";
-import {
-  checkTokenizerFits,
-  createTokenizer,
-  createWordPieceTokenizer,
-  loadTokenizer,
-  saveTokenizer,
-} from "../src/tokenizer.js";
+import { checkTokenizerFits, createTokenizer, createWordPieceTokenizer } from "../src/tokenizer.js";
+import { loadTokenizer, saveTokenizer } from "../src/tokenizer-folder.js";
 import { truncateLongestFirst } from "../src/truncation.js";
 import { createWordVocabulary, SPECIAL_TOKENS } from "../src/word-piece.js";
 import { scratchFolder } from "./helpers/scratch.js";

@@ -10,6 +10,7 @@ import {
 } from "@cee/backbone";
 import { tinyBert } from "@cee/backbone/testing";
 import { type EarlyExitParts, saveEarlyExitModel } from "@cee/consistentee";
+import { createEngine } from "@cee/engine";
 import { entropy, never } from "@cee/exit-policies";
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { cee } from "../src/cee.js";
@@ -99,6 +100,37 @@ describe("cee export", () => {
     const share = Number(/([\d.]+) % leave at the library's layer/.exec(stdout)?.[1]);
     expect(share).toBeGreaterThan(50);
     expect(stdout).toContain("logits differ by at most");
+  });
+
+  it("prints one object for programs, and tells the path through the layers when asked", async () => {
+    const out = join(scratch(), "model.onnx");
+    const { code, stdout } = await run(await saved(), "--out", out, "--exit-logits", "--json");
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({
+      files: [out],
+      strategy: "entropy",
+      knob: { option: "threshold", value: 0.4 },
+      rows: "many",
+      precision: "float32",
+      comparison: { rows: 200, unexplained: 0 },
+    });
+    const engine = await createEngine({ threads: 1 });
+    onTestFinished(() => engine.dispose());
+    const opened = await engine.open(out, { name: "file" });
+    const row = { type: "int64", shape: [1, 2], data: BigInt64Array.of(2n, 3n) } as const;
+    const output = await opened.run({
+      input_ids: row,
+      attention_mask: { ...row, data: BigInt64Array.of(1n, 1n) },
+      token_type_ids: { ...row, data: new BigInt64Array(2) },
+      knob: { type: "float32", shape: [], data: Float32Array.of(0.4) },
+    });
+    await opened.dispose();
+    expect(output.exit_logits?.shape).toEqual([1, 4, 2]);
+    const alone = JSON.parse(
+      (await run(await saved(), "--out", out, "--force", "--check", "0", "--json")).stdout,
+    );
+    expect(alone.comparison).toBeNull();
   });
 
   it("exports another strategy than the saved one", async () => {

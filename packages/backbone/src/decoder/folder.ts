@@ -8,7 +8,8 @@ import { llamaParameters } from "../llama.js";
 import { type LlamaConfig, parseLlamaConfig } from "../llama-config.js";
 import { loadLlama2c, loadLlama2cTokenizer } from "../llama2c.js";
 import { readSafetensors, writeSafetensors } from "../safetensors.js";
-import { loadTokenizer, type TextTokenizer } from "../tokenizer.js";
+import type { TextTokenizer } from "../tokenizer.js";
+import { loadTokenizer } from "../tokenizer-folder.js";
 import { openWeights, readShaped, type TensorSource, WEIGHTS_FILE } from "../weights.js";
 import {
   type CausalDecoder,

@@ -19,6 +19,12 @@ export interface ExportOnnxOptions {
    * @default "float32"
    */
   readonly precision?: Precision;
+  /**
+   * Gives every exit's logits as well, `exit_logits` (`[batch, layers, classes]`, NaN after the layer where the row left):
+   * a row's path through the layers.
+   * @default false
+   */
+  readonly exitLogits?: boolean;
   /** What chose the knob, on which data and with which guarantee; written into the file. @default none */
   readonly calibration?: unknown;
 }
@@ -49,12 +55,13 @@ export function exportAssembly(
   encoder: ExitEncoder,
   strategy: ExitStrategy,
   observer: Observer,
-  { rows = "many", precision = "float32", calibration }: ExportOnnxOptions,
+  { rows = "many", precision = "float32", exitLogits = false, calibration }: ExportOnnxOptions,
 ): OnnxAssembly {
   requireTrainedHeads(encoder, "exportOnnx");
   const parts = traceExits(encoder, encoder.params, strategy, observer, rows);
   return exitAssembly(parts, encoder.shape, {
     rows,
+    exitLogits,
     description: `${encoder.shape.depth} layers with exits; leaves by ${strategy.name}`,
     metadata: {
       ...exportMetadata(encoder, strategy, rows, calibration),

@@ -20,6 +20,7 @@ that accuracy and speed can be traded without another export.
   --precision <p>    float32; float16: half the size, weights rounded, computed with as before; int8: a quarter of it, products
                      in 8-bit integers, whose one scale for a whole batch makes its rows depend on each other in the
                      last digits (default: float32). The comparison then counts, and judges nothing
+  --exit-logits      adds the output exit_logits [rows, layers, classes]: a row's path through the layers, NaN after its exit
   --knob <value>     the knob's default that the file names (default: what was chosen for the model)
   --strategy <name>  another strategy than the saved one; one that learns must be the saved one
   --plugin <s>       a strategy of yours that the folder or --strategy names: a file or a package; may be repeated. It is
@@ -27,6 +28,7 @@ that accuracy and speed can be traded without another export.
   --check <n>        compares the file with the library on n rows of random tokens; 0 leaves that out (default: 200)
   --texts <file>     compares on these texts instead, one a line; a tab separates the two texts of a pair
   --threads <n>      of that comparison (default: all processors)
+  --json             prints one JSON object
 
 Exit codes: 0 written and alike, 1 something failed or the file decides otherwise, 2 the command line was wrong.
 
@@ -55,8 +57,12 @@ export async function exportCommand(words: readonly string[]): Promise<number> {
     process.stdout.write(EXPORT_USAGE);
     return 0;
   }
-  const args = parseArgs(words, { flags: ["force"], lists: ["plugin"], operand: "model" });
-  const read = createReader(args, [...OPTIONS, "force"]);
+  const args = parseArgs(words, {
+    flags: ["force", "exit-logits", "json"],
+    lists: ["plugin"],
+    operand: "model",
+  });
+  const read = createReader(args, [...OPTIONS, "force", "exit-logits", "json"]);
   const model = read.text("model");
   if (model === undefined)
     throw new BenchError(
@@ -85,20 +91,31 @@ export async function exportCommand(words: readonly string[]): Promise<number> {
     };
     const dial = knob === undefined ? {} : { knob };
     const { checkExport, exportModel } = await import("@cee/consistentee");
-    process.stdout.write(
-      describe(await exportModel(model, out, { ...loading, ...dial, rows, precision }), rows),
-    );
-    if (inputs === 0) return 0;
-    const found = await checkExport(model, out, {
+    const exported = await exportModel(model, out, {
       ...loading,
       ...dial,
-      ...(threads !== undefined && { threads }),
-      rows,
-      inputs,
+      ...{ rows, precision, exitLogits: args["exit-logits"] === true },
     });
+    const isJson = args.json === true;
+    if (!isJson) process.stdout.write(describe(exported, rows));
+    const comparison =
+      inputs === 0
+        ? undefined
+        : await checkExport(model, out, {
+            ...loading,
+            ...dial,
+            ...(threads !== undefined && { threads }),
+            rows,
+            inputs,
+          });
     const isExact = precision === "float32";
-    process.stdout.write(compared(found, texts ?? "random tokens", isExact));
-    return !isExact || found.unexplained === 0 ? 0 : 1;
+    if (isJson)
+      process.stdout.write(
+        `${JSON.stringify({ model, ...exported, rows, precision, comparison: comparison ?? null })}\n`,
+      );
+    else if (comparison)
+      process.stdout.write(compared(comparison, texts ?? "random tokens", isExact));
+    return !comparison || !isExact || comparison.unexplained === 0 ? 0 : 1;
   });
 }
 
