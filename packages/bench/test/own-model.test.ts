@@ -106,7 +106,7 @@ describe("cee train", { timeout: 120_000 }, () => {
     }
   });
 
-  it("trains a policy, a published method with a head of its own, and a plugin; all can be opened", async () => {
+  it("trains a policy, a published method with a head of its own, and a plugin; all can be opened and exported", async () => {
     const plugin = path.join(folder, "own-rule.ts");
     await writeFile(plugin, strategySource("own-rule"));
     for (const [specifier, name, ...options] of [
@@ -125,6 +125,14 @@ describe("cee train", { timeout: 120_000 }, () => {
       const answers = await run(["predict", out, "the film is flat", "--threads=1", ...plugins]);
       expect(answers.code).toBe(0);
       expect(linesOf(answers.stdout)[0]).toMatchObject({ layers: 3 });
+      const file = path.join(folder, `${name}.onnx`);
+      const exporting = run(["export", out, `--out=${file}`, "--json", "--threads=1", ...plugins]);
+      if (name === "own-rule") await expect(exporting).rejects.toThrow("decides on the host alone");
+      else
+        expect(JSON.parse((await exporting).stdout)).toMatchObject({
+          strategy: name,
+          comparison: { rows: 200, unexplained: 0 },
+        });
     }
   });
 

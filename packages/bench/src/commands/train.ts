@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { BenchError } from "../errors.js";
 import { type Args, createReader, MINI, strategyOptionsOf } from "../glue/options.js";
-import { isStop, listenForStop } from "../glue/stop.js";
+import { untilStopped } from "../glue/stop.js";
 import type { TrainReport } from "../train/train-model.js";
 import type { CeeCommand } from "./command.js";
 
@@ -81,57 +81,51 @@ export const trainCommand: CeeCommand = {
   lists: [],
   async run(args: Args, cee: string): Promise<number> {
     const options = parse(args, cee);
-    const stop = listenForStop((line) => process.stderr.write(`\n${line}\n`));
-    const { createProgressLine } = await import("../glue/progress.js");
-    const progress = createProgressLine();
-    try {
-      const [{ loadOwnTask }, { findTrainable }, { trainModel }, { createEngine }] =
-        await Promise.all([
-          import("../data/own-task.js"),
-          import("../train/trainable.js"),
-          import("../train/train-model.js"),
-          import("@cee/engine"),
-        ]);
-      const task = await loadOwnTask(options.data);
-      for (const { file, count, examples } of task.problems)
-        progress.print(
-          `${file}: ${count} row${count === 1 ? "" : "s"} left out, such as line ${examples[0]?.line}: ${examples[0]?.problem}.`,
-        );
-      progress.update("trying the strategy");
-      const trainable = await findTrainable(options.strategy, {
-        strategyOptions: options.strategyOptions,
-        signal: stop.signal,
-      });
-      const engine = await createEngine(options.engine);
-      try {
-        const report = await trainModel({
-          ...options.training,
-          task,
-          trainable,
-          engine,
-          progress,
-          signal: stop.signal,
-        });
-        process.stdout.write(
-          args.json === true
-            ? `${JSON.stringify({ folder: options.training.out, ...report })}\n`
-            : describe(report, options.training.out, cee),
-        );
-        return 0;
-      } finally {
-        await engine.dispose();
-      }
-    } catch (cause) {
-      const code = stop.exitCode();
-      if (code === undefined || !isStop(cause)) throw cause;
-      process.stderr.write("Stopped. The same command goes on from here.\n");
-      return code;
-    } finally {
-      progress.stop();
-      stop.release();
-    }
+    return untilStopped(
+      (signal) => train(options, { signal, isJson: args.json === true, cee }),
+      "Stopped. The same command goes on from here.\n",
+    );
   },
 };
+
+async function train(
+  options: ReturnType<typeof parse>,
+  { signal, isJson, cee }: { signal: AbortSignal; isJson: boolean; cee: string },
+): Promise<number> {
+  const { createProgressLine } = await import("../glue/progress.js");
+  const progress = createProgressLine();
+  try {
+    const [{ loadOwnTask }, { findTrainable }, { trainModel }, { createEngine }] =
+      await Promise.all([
+        import("../data/own-task.js"),
+        import("../train/trainable.js"),
+        import("../train/train-model.js"),
+        import("@cee/engine"),
+      ]);
+    const task = await loadOwnTask(options.data);
+    for (const { file, count, examples } of task.problems)
+      progress.print(
+        `${file}: ${count} row${count === 1 ? "" : "s"} left out, such as line ${examples[0]?.line}: ${examples[0]?.problem}.`,
+      );
+    progress.update("trying the strategy");
+    const { strategyOptions } = options;
+    const trainable = await findTrainable(options.strategy, { strategyOptions, signal });
+    const engine = await createEngine(options.engine);
+    try {
+      const parts = { task, trainable, engine, progress, signal };
+      const report = await trainModel({ ...options.training, ...parts });
+      const { out } = options.training;
+      process.stdout.write(
+        isJson ? `${JSON.stringify({ folder: out, ...report })}\n` : describe(report, out, cee),
+      );
+      return 0;
+    } finally {
+      await engine.dispose();
+    }
+  } finally {
+    progress.stop();
+  }
+}
 
 function parse(args: Args, cee: string) {
   const read = createReader(args, OPTIONS);
