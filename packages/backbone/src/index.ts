@@ -67,6 +67,7 @@ export {
   saveExitEncoder,
 } from "./encoder-folder.js";
 export { BackboneError, type BackboneErrorCode } from "./errors.js";
+export { exportDecoderOnnx } from "./export/decoder-onnx.js";
 export { EXIT_LOGITS, EXPORT_INPUTS, EXPORT_OUTPUTS } from "./export/exit-graph.js";
 export type { ExportRows } from "./export/exit-parts.js";
 export { type ExportOnnxOptions, exportOnnx } from "./export/export-onnx.js";
@@ -80,13 +81,14 @@ export { type BackboneHead, exitHeads, resolveHead } from "./heads/registry.js";
 export { freshParameter, initBackbone, initHeads } from "./init.js";
 export {
   emptyLlamaCache,
+  type LlamaAngles,
   type LlamaBlockResult,
   type LlamaCache,
   type LlamaFrame,
   type LlamaInputs,
-  type LlamaPast,
   type LlamaResult,
   llama,
+  llamaAngles,
   llamaBlock,
   llamaBlockPath,
   llamaEmbed,

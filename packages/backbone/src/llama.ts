@@ -5,11 +5,11 @@
  * Shapes: B = rows, S = new tokens, P = cached tokens, T = P + S, H = hidden size, N = query heads, G = key and value
  * heads, R = N / G, D = head size, F = feed-forward width, V = vocabulary.
  */
-import type { TensorParams } from "@cee/engine";
+import type { HostParams, HostTensor, TensorParams } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
 import { BackboneError } from "./errors.js";
 import type { LlamaConfig } from "./llama-config.js";
-import { embedding, linear } from "./ops.js";
+import { embedding, linear, rmsNorm } from "./ops.js";
 
 /** The new tokens of one batch on the device. */
 export interface LlamaInputs {
@@ -27,13 +27,20 @@ export interface LlamaCache {
   readonly values: tf.Tensor4D;
 }
 
-/** What every block shares: the angles of the new tokens, each `[B, 1, S, D / 2]`, and the attention bias `[B, 1, 1, S, T]`. */
-export interface LlamaFrame {
+/** Of the new tokens' angles, each `[B, 1, S, D]`: the sine is negative in the first half of D. */
+export interface LlamaAngles {
   readonly cos: tf.Tensor4D;
   readonly sin: tf.Tensor4D;
-  readonly bias: tf.Tensor5D;
-  /** What an adapter adds to the output of the projection at `path` for its `input`; `undefined` where there is none. */
-  readonly adapt?: (path: string, input: tf.Tensor3D) => tf.Tensor3D | undefined;
+}
+
+/** What every block shares: the angles, and the attention bias `[B, 1, R S, T]`, the same for queries that share keys. */
+export interface LlamaFrame extends LlamaAngles {
+  readonly bias: tf.Tensor4D;
+  /**
+   * What an adapter adds to the output of the projection at `path` for its `input`, one row for each token; `undefined`
+   * where there is none.
+   */
+  readonly adapt?: (path: string, input: tf.Tensor2D) => tf.Tensor2D | undefined;
 }
 
 export interface LlamaBlockResult {
@@ -86,24 +93,36 @@ export function llamaEmbed(params: TensorParams, ids: tf.Tensor2D): tf.Tensor3D 
   return embedding(parameter(params, "backbone.embed_tokens.weight"), ids) as tf.Tensor3D;
 }
 
-/** Computes once what all blocks need. */
-export function llamaFrame(
-  { positions, mask }: Pick<LlamaInputs, "positions" | "mask">,
+/** Computes once what the new tokens' places are to every block. */
+export function llamaAngles(
+  positions: tf.Tensor2D,
   { headSize, ropeTheta }: LlamaConfig,
-): LlamaFrame {
-  const [B, S, T] = mask.shape;
+): LlamaAngles {
+  const [B, S] = positions.shape;
   const frequencies = Array.from(
     { length: headSize / 2 },
     (_, pair) => ropeTheta ** ((-2 * pair) / headSize),
   );
   const places = tf.reshape(tf.cast(positions, "float32"), [B, 1, S, 1]);
   const angles = tf.mul(places, tf.tensor1d(frequencies)) as tf.Tensor4D; // [B, 1, S, D / 2]
+  const [cos, sin] = [tf.cos(angles), tf.sin(angles)];
+  return { cos: tf.concat([cos, cos], 3), sin: tf.concat([tf.neg(sin), sin], 3) };
+}
+
+/** Computes once what all blocks need. */
+export function llamaFrame(
+  { positions, mask }: Pick<LlamaInputs, "positions" | "mask">,
+  config: LlamaConfig,
+): LlamaFrame {
+  const [B, S, T] = mask.shape;
+  // Finite, so that a padded token with nothing to look at gives numbers and not NaN; exp underflows to exactly 0
+  // beside any score, which without a norm on queries and keys may go into the hundreds.
+  const bias = tf.mul(tf.sub(1, mask), -1e9) as tf.Tensor3D;
+  const shared = Array<tf.Tensor3D>(config.heads / config.kvHeads).fill(bias);
+  const stacked = shared.length === 1 ? bias : tf.concat(shared, 1); // [B, R S, T]
   return {
-    cos: tf.cos(angles),
-    sin: tf.sin(angles),
-    // Finite, so that a padded token with nothing to look at gives numbers and not NaN; exp underflows to exactly 0
-    // beside any score, which without a norm on queries and keys may go into the hundreds.
-    bias: tf.reshape(tf.mul(tf.sub(1, mask), -1e9), [B, 1, 1, S, T]),
+    ...llamaAngles(positions, config),
+    bias: tf.reshape(stacked, [B, 1, shared.length * S, T]),
   };
 }
 
@@ -119,86 +138,55 @@ export function llamaBlock(
   frame: LlamaFrame,
   config: LlamaConfig,
 ): LlamaBlockResult {
-  const path = llamaBlockPath(layer);
-  const input = norm(params, `${path}.input_layernorm`, hidden, config);
-  const added = llamaKeysAndValues(params, layer, input, frame, config);
-  const grown: LlamaCache = cache
-    ? {
-        keys: tf.concat([cache.keys, added.keys], 2), // [B, G, T, D]
-        values: tf.concat([cache.values, added.values], 2),
-      }
-    : added;
-  const mixed = attention(params, layer, input, grown, frame, config);
-  return {
-    hidden: feedForward(params, layer, tf.add(hidden, mixed), frame, config),
-    cache: grown,
-  };
-}
-
-/** The second half of a block: SwiGLU behind its norm, beside a residual. */
-function feedForward(
-  params: TensorParams,
-  layer: number,
-  attended: tf.Tensor3D,
-  frame: LlamaFrame,
-  config: LlamaConfig,
-): tf.Tensor3D {
-  const path = llamaBlockPath(layer);
-  const inner = norm(params, `${path}.post_attention_layernorm`, attended, config);
-  const gate = dense(params, `${path}.mlp.gate_proj`, inner, frame); // [B, S, F]
-  const up = dense(params, `${path}.mlp.up_proj`, inner, frame);
-  const open = tf.mul(tf.mul(gate, tf.sigmoid(gate)), up) as tf.Tensor3D;
-  return tf.add(attended, dense(params, `${path}.mlp.down_proj`, open, frame));
-}
-
-/** The cached part of what {@link llamaStep} looks at. */
-export interface LlamaPast extends LlamaCache {
-  /** 1 where a new token may look at a cached one, float32 `[B, S, P]`. */
-  readonly mask: tf.Tensor3D;
+  let grown: LlamaCache | undefined;
+  const result = block(params, layer, hidden, frame, config, (added) => {
+    grown = cache
+      ? {
+          keys: tf.concat([cache.keys, added.keys], 2), // [B, G, T, D]
+          values: tf.concat([cache.values, added.values], 2),
+        }
+      : added;
+    return [grown];
+  });
+  return { hidden: result.hidden, cache: grown ?? result.added };
 }
 
 /**
  * Block `layer` without copying the cache: new tokens attend to cached and to new ones in two parts that share one
- * softmax, and only the new tokens' keys and values are returned. `frame` is made from the new tokens' mask `[B, S, S]`.
- * P must be at least 1; cached places that hold nothing are masked.
+ * softmax, and only the new tokens' keys and values are returned. P must be at least 1; cached places that hold nothing
+ * are masked.
  */
 export function llamaStep(
   params: TensorParams,
   layer: number,
   hidden: tf.Tensor3D,
-  past: LlamaPast,
+  past: LlamaCache,
   frame: LlamaFrame,
   config: LlamaConfig,
 ): { readonly hidden: tf.Tensor3D; readonly added: LlamaCache } {
-  const path = `${llamaBlockPath(layer)}.self_attn`;
-  const input = norm(params, `${llamaBlockPath(layer)}.input_layernorm`, hidden, config);
-  const added = llamaKeysAndValues(params, layer, input, frame, config);
-  const { heads: N, kvHeads: G, headSize: D } = config;
-  const R = N / G;
-  const [B, S] = input.shape;
-  const split4 = split(dense(params, `${path}.q_proj`, input, frame), N, config); // [B, N, S, D]
-  const queries = tf.mul(rotate(split4, frame), 1 / Math.sqrt(D));
-  const stacked = tf.reshape(queries, [B, G, R * S, D]) as tf.Tensor4D;
-  const score = ({ keys }: LlamaCache, bias: tf.Tensor5D): tf.Tensor5D => {
-    const T = keys.shape[2];
-    return tf.add(tf.reshape(tf.matMul(stacked, keys, false, true), [B, G, R, S, T]), bias);
-  };
-  const pastBias = tf.reshape(tf.mul(tf.sub(1, past.mask), -1e9), [B, 1, 1, S, past.keys.shape[2]]);
-  const scores = [score(past, pastBias as tf.Tensor5D), score(added, frame.bias)] as const;
-  const highest = tf.maximum(tf.max(scores[0], -1, true), tf.max(scores[1], -1, true)); // [B, G, R, S, 1]
-  const shares = scores.map((one) => tf.exp(tf.sub(one, highest)));
-  const mixed = [past, added].map(({ values }, index) =>
-    tf.matMul(tf.reshape(shares[index] as tf.Tensor, [B, G, R * S, values.shape[2]]), values),
-  ) as [tf.Tensor4D, tf.Tensor4D]; // [B, G, R S, D]
-  const sums = tf.add(
-    tf.sum(shares[0] as tf.Tensor, -1, true),
-    tf.sum(shares[1] as tf.Tensor, -1, true),
-  );
-  const whole = tf.div(tf.add(mixed[0], mixed[1]), tf.reshape(sums, [B, G, R * S, 1]));
-  const rows = tf.transpose(tf.reshape(whole, [B, N, S, D]), [0, 2, 1, 3]); // [B, S, N, D]
-  const flat = tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D;
-  const output = dense(params, `${path}.o_proj`, flat, frame);
-  return { hidden: feedForward(params, layer, tf.add(hidden, output), frame, config), added };
+  return block(params, layer, hidden, frame, config, (added) => [past, added]);
+}
+
+/** A block whose tokens look at the parts that `toParts` makes with their own keys and values. */
+function block(
+  params: TensorParams,
+  layer: number,
+  hidden: tf.Tensor3D,
+  frame: LlamaFrame,
+  config: LlamaConfig,
+  toParts: (added: LlamaCache) => readonly LlamaCache[],
+): { readonly hidden: tf.Tensor3D; readonly added: LlamaCache } {
+  const path = llamaBlockPath(layer);
+  const x = rowsOf(hidden);
+  const input = norm(params, `${path}.input_layernorm`, x, config);
+  const { queries, ...added } = queriesKeysValues(params, layer, input, hidden, frame, config);
+  const attended = tf.add(x, attention(params, layer, queries, toParts(added), frame, config));
+  const inner = norm(params, `${path}.post_attention_layernorm`, attended, config);
+  const gate = dense(params, `${path}.mlp.gate_proj`, inner, frame); // [B S, F]
+  const up = dense(params, `${path}.mlp.up_proj`, inner, frame);
+  const open = tf.mul(tf.mul(gate, tf.sigmoid(gate)), up) as tf.Tensor2D;
+  const output = tf.add(attended, dense(params, `${path}.mlp.down_proj`, open, frame));
+  return { hidden: tf.reshape(output, hidden.shape), added };
 }
 
 /**
@@ -209,11 +197,11 @@ export function llamaSkipped(
   params: TensorParams,
   layer: number,
   hidden: tf.Tensor3D,
-  frame: LlamaFrame,
+  angles: LlamaAngles,
   config: LlamaConfig,
 ): LlamaCache {
-  const input = norm(params, `${llamaBlockPath(layer)}.input_layernorm`, hidden, config);
-  return llamaKeysAndValues(params, layer, input, frame, config);
+  const input = norm(params, `${llamaBlockPath(layer)}.input_layernorm`, rowsOf(hidden), config);
+  return keysAndValues(params, layer, input, hidden, angles, config);
 }
 
 /** The final norm of some states, of their shape. */
@@ -222,7 +210,7 @@ export function llamaNorm<T extends tf.Tensor>(
   hidden: T,
   config: LlamaConfig,
 ): T {
-  return norm(params, "backbone.norm", hidden as unknown as tf.Tensor3D, config) as unknown as T;
+  return norm(params, "backbone.norm", hidden, config);
 }
 
 /** The final norm and the projection onto the vocabulary of some tokens' states, `[B, S, V]`. */
@@ -268,87 +256,150 @@ export function emptyLlamaCache(rows: number, config: LlamaConfig): readonly Lla
   return Array.from({ length: config.depth }, () => ({ keys: empty(), values: empty() }));
 }
 
-/** Rotated keys and values of the new tokens, `[B, G, S, D]`; `input` is behind the block's own input norm. */
-function llamaKeysAndValues(
+/** States of some tokens, for the sizes B and S. */
+type Tokens = Pick<tf.Tensor3D, "shape">;
+
+/** Tokens below each other, `[B S, H]`: the products of a block then need no reshaping. */
+function rowsOf(hidden: tf.Tensor3D): tf.Tensor2D {
+  const [B, S, H] = hidden.shape;
+  return tf.reshape(hidden, [B * S, H]);
+}
+
+/** Rotated keys and values of the new tokens, `[B, G, S, D]`; `input` `[B S, H]` is behind the block's own input norm. */
+function keysAndValues(
   params: TensorParams,
   layer: number,
-  input: tf.Tensor3D,
-  frame: LlamaFrame,
+  input: tf.Tensor2D,
+  tokens: Tokens,
+  frame: LlamaAngles & Pick<LlamaFrame, "adapt">,
   config: LlamaConfig,
 ): LlamaCache {
   const path = `${llamaBlockPath(layer)}.self_attn`;
-  const keys = split(dense(params, `${path}.k_proj`, input, frame), config.kvHeads, config);
-  const values = split(dense(params, `${path}.v_proj`, input, frame), config.kvHeads, config);
-  return { keys: rotate(keys, frame), values };
+  const keys = dense(params, `${path}.k_proj`, input, frame);
+  const values = dense(params, `${path}.v_proj`, input, frame);
+  return {
+    keys: rotate(split(keys, config.kvHeads, tokens), frame),
+    values: split(values, config.kvHeads, tokens),
+  };
 }
 
-/** Self-attention of the new tokens over old and new ones, after its output projection, `[B, S, H]`. */
+/**
+ * What attention needs of the new tokens: queries `[B, N, S, D]` and keys, both rotated, and values. Where the three
+ * projections are joined (see {@link joinProjections}), they are one product, and queries and keys turn together.
+ */
+function queriesKeysValues(
+  params: TensorParams,
+  layer: number,
+  input: tf.Tensor2D,
+  tokens: Tokens,
+  frame: LlamaFrame,
+  config: LlamaConfig,
+): LlamaCache & { readonly queries: tf.Tensor4D } {
+  const { heads: N, kvHeads: G } = config;
+  const path = `${llamaBlockPath(layer)}.self_attn`;
+  if (!params[joinedPath(layer)]) {
+    const queries = dense(params, `${path}.q_proj`, input, frame);
+    return {
+      queries: rotate(split(queries, N, tokens), frame),
+      ...keysAndValues(params, layer, input, tokens, frame, config),
+    };
+  }
+  const all = split(dense(params, `${path}.qkv_proj`, input), N + 2 * G, tokens); // [B, N + 2 G, S, D]
+  const [plain, values] = tf.split(all, [N + G, G], 1) as [tf.Tensor4D, tf.Tensor4D];
+  const [queries, keys] = tf.split(rotate(plain, frame), [N, G], 1) as [tf.Tensor4D, tf.Tensor4D];
+  return { queries, keys, values };
+}
+
+function joinedPath(layer: number): string {
+  return `${llamaBlockPath(layer)}.self_attn.qkv_proj.weight`;
+}
+
+/** Weights of some blocks with the projections to queries, keys and values as one: fewer, larger products at each token. */
+export function joinProjections(params: HostParams, layers: readonly number[]): HostParams {
+  const joined: Record<string, HostTensor> = { ...params };
+  for (const layer of layers) {
+    const paths = ["q_proj", "k_proj", "v_proj"].map(
+      (name) => `${llamaBlockPath(layer)}.self_attn.${name}.weight`,
+    );
+    const parts = paths.map((path) => parameter(params, path));
+    const H = parts[0]?.shape[1] as number;
+    const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
+    let at = 0;
+    for (const part of parts) {
+      data.set(part.data, at);
+      at += part.data.length;
+    }
+    for (const path of paths) delete joined[path];
+    joined[joinedPath(layer)] = { dtype: "float32", shape: [data.length / H, H], data };
+  }
+  return joined;
+}
+
+/** Self-attention of the new tokens over all parts, after its output projection, `[B S, H]`. */
 function attention(
   params: TensorParams,
   layer: number,
-  input: tf.Tensor3D,
-  { keys, values }: LlamaCache,
+  queries: tf.Tensor4D,
+  parts: readonly LlamaCache[],
   frame: LlamaFrame,
   config: LlamaConfig,
-): tf.Tensor3D {
-  const path = `${llamaBlockPath(layer)}.self_attn`;
-  const { heads: N, kvHeads: G, headSize: D } = config;
+): tf.Tensor2D {
+  const { kvHeads: G } = config;
+  const [B, N, S, D] = queries.shape;
   const R = N / G;
-  const [B, S] = input.shape;
-  const T = keys.shape[2];
-  const split4 = split(dense(params, `${path}.q_proj`, input, frame), N, config); // [B, N, S, D]
-  const queries = tf.mul(rotate(split4, frame), 1 / Math.sqrt(D));
   // Heads that share keys are neighbours, so the keys need no copies: their queries stand below each other.
   const stacked = tf.reshape(queries, [B, G, R * S, D]) as tf.Tensor4D;
-  const scores = tf.reshape(tf.matMul(stacked, keys, false, true), [B, G, R, S, T]);
-  const weights = tf.softmax(tf.add(scores, frame.bias)); // [B, G, R, S, T]
-  const mixed = tf.matMul(tf.reshape(weights, [B, G, R * S, T]), values); // [B, G, R S, D]
+  const scaled = tf.mul(stacked, 1 / Math.sqrt(D));
+  const scores = parts.map(({ keys }) => tf.matMul(scaled, keys, false, true) as tf.Tensor4D); // [B, G, R S, P]
+  const weights = tf.softmax(tf.add(joined(scores), frame.bias)) as tf.Tensor4D; // [B, G, R S, T]
+  const lengths = parts.map(({ keys }) => keys.shape[2]);
+  const shares = parts.length === 1 ? [weights] : tf.split(weights, lengths, 3);
+  const mixed = parts
+    .map(({ values }, index) => tf.matMul(shares[index] as tf.Tensor4D, values))
+    .reduce((sum, own) => tf.add(sum, own)); // [B, G, R S, D]
   const rows = tf.transpose(tf.reshape(mixed, [B, N, S, D]), [0, 2, 1, 3]); // [B, S, N, D]
-  return dense(params, `${path}.o_proj`, tf.reshape(rows, [B, S, N * D]) as tf.Tensor3D, frame);
+  const path = `${llamaBlockPath(layer)}.self_attn.o_proj`;
+  return dense(params, path, tf.reshape(rows, [B * S, N * D]), frame);
 }
 
-/** `[B, S, heads D]` to `[B, heads, S, D]` */
-function split(x: tf.Tensor3D, heads: number, { headSize }: LlamaConfig): tf.Tensor4D {
-  const [B, S] = x.shape;
-  return tf.transpose(tf.reshape(x, [B, S, heads, headSize]), [0, 2, 1, 3]) as tf.Tensor4D;
+function joined(scores: readonly tf.Tensor4D[]): tf.Tensor4D {
+  return scores.length === 1 ? (scores[0] as tf.Tensor4D) : tf.concat([...scores], 3);
+}
+
+/** `[B S, heads D]` to `[B, heads, S, D]` */
+function split(x: tf.Tensor2D, heads: number, { shape: [B, S] }: Tokens): tf.Tensor4D {
+  const D = (x.shape[1] as number) / heads;
+  return tf.transpose(tf.reshape(x, [B, S, heads, D]), [0, 2, 1, 3]) as tf.Tensor4D;
 }
 
 /** Turns the pairs (i, i + D / 2) of every head by their token's angles, as checkpoints of Hugging Face expect. */
-function rotate(x: tf.Tensor4D, { cos, sin }: LlamaFrame): tf.Tensor4D {
+function rotate(x: tf.Tensor4D, { cos, sin }: LlamaAngles): tf.Tensor4D {
   const [first, second] = tf.split(x, 2, 3) as [tf.Tensor4D, tf.Tensor4D]; // [B, heads, S, D / 2]
-  return tf.concat(
-    [
-      tf.sub(tf.mul(first, cos), tf.mul(second, sin)) as tf.Tensor4D,
-      tf.add(tf.mul(second, cos), tf.mul(first, sin)) as tf.Tensor4D,
-    ],
-    3,
-  );
+  return tf.add(tf.mul(x, cos), tf.mul(tf.concat([second, first], 3), sin));
 }
 
-/** RMSNorm: no mean and no bias, unlike LayerNorm. */
-function norm(
+function norm<T extends tf.Tensor>(
   params: TensorParams,
   path: string,
-  x: tf.Tensor3D,
+  x: T,
   { rmsNormEps }: LlamaConfig,
-): tf.Tensor3D {
-  const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), rmsNormEps)); // [B, S, 1]
-  return tf.mul(tf.mul(x, scale), parameter(params, `${path}.weight`));
+): T {
+  return rmsNorm(x, parameter(params, `${path}.weight`), rmsNormEps);
 }
 
-function dense(
+function dense<T extends tf.Tensor>(
   params: TensorParams,
   path: string,
-  x: tf.Tensor3D,
+  x: T,
   { adapt }: Pick<LlamaFrame, "adapt"> = {},
-): tf.Tensor3D {
+): T {
   const weight = parameter(params, `${path}.weight`);
   const output = linear(x, weight, tf.zeros([weight.shape[0] as number]));
-  const added = adapt?.(path, x);
-  return added ? tf.add(output, added) : output;
+  const added = adapt?.(path, x as unknown as tf.Tensor2D);
+  return added ? (tf.add(output, added) as unknown as T) : output;
 }
 
-function parameter(params: TensorParams, path: string): tf.Tensor {
+function parameter<T>(params: Readonly<Record<string, T>>, path: string): T {
   const tensor = params[path];
   if (tensor) return tensor;
   throw new BackboneError(

@@ -1,11 +1,11 @@
 /**
- * @file The few tensor operations that an encoder block is made of.
+ * @file The few tensor operations that a block is made of.
  */
-import { embedding, gelu, layerNorm, linear } from "@cee/engine";
+import { embedding, gelu, layerNorm, linear, rmsNorm } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
 import type { BertActivation } from "./config.js";
 
-export { embedding, layerNorm, linear };
+export { embedding, layerNorm, linear, rmsNorm };
 
 /** The activation of the feed-forward layer. */
 export function activation<T extends tf.Tensor>(x: T, act: BertActivation): T {

@@ -339,12 +339,12 @@ describe("memory", () => {
   });
 
   it("is refused beyond its limit, before anything is reserved", async () => {
-    const runner = await openDecoder(engine, deep, { maxCacheBytes: 90_000 });
+    const runner = await openDecoder(engine, deep, { maxCacheBytes: 80_000 });
     const loop = generateTokens(runner, [{ ids: [1] }, { ids: [1] }], { maxNewTokens: 100 });
     await expect(loop.next()).rejects.toMatchObject({
       code: "CACHE_TOO_LARGE",
       message: expect.stringMatching(
-        /2 texts of up to 101 tokens may take 90000 bytes, got a need of 98304/,
+        /2 texts of up to 101 tokens may take 80000 bytes, got a need of 86016/,
       ),
     });
     await runner.dispose();

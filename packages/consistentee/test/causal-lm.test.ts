@@ -1,8 +1,10 @@
 /** @file The front door of generation, and the program of docs/generation.md. */
 import { createCausalDecoder, createLlamaConfig, type DecoderTokenizer } from "@cee/backbone";
 import { alwaysAt, calm } from "@cee/exit-policies";
+import * as tf from "@tensorflow/tfjs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CausalLM, consistentEEDecoder } from "../src/index.js";
+import { watchSessions } from "./runtime.js";
 
 /** One character a token: é is spread over two. */
 const tokenizer: DecoderTokenizer = {
@@ -128,4 +130,39 @@ describe("CausalLM", () => {
     await opened.dispose();
     await expect(opened.generate("a")).rejects.toMatchObject({ code: "DISPOSED" });
   });
+});
+
+describe("a cancelled generation", () => {
+  it.each(["copy", "recompute", "verify"] as const)(
+    "frees everything it held, keys and values by %s",
+    async (keyValues) => {
+      const sessions = watchSessions();
+      const own = await CausalLM.open(decoder, {
+        threads: 1,
+        runtime: "onnxruntime-node",
+        strategy: calm({ threshold: 0.3 }),
+      });
+      const options = { keyValues, maxNewTokens: 30 };
+      // What is compiled when it is first needed stays with the model.
+      await own.generateBatch(["hello", "a"], options);
+      const before = { tensors: tf.memory().numTensors, sessions: sessions.size };
+      expect(before.sessions).toBeGreaterThan(0);
+      const abort = new AbortController();
+      let seen = 0;
+      const stream = async () => {
+        for await (const _ of own.stream("hello", { ...options, signal: abort.signal })) {
+          expect(own.inUse.batches).toBe(1);
+          expect(own.inUse.cacheBytes).toBeGreaterThan(0);
+          seen += 1;
+          if (seen === 2) abort.abort(new Error("enough"));
+        }
+      };
+      await expect(stream()).rejects.toThrow("enough");
+      for await (const _ of own.stream("hello", options)) break;
+      expect(own.inUse).toEqual({ batches: 0, cacheBytes: 0 });
+      expect({ tensors: tf.memory().numTensors, sessions: sessions.size }).toEqual(before);
+      await own.dispose();
+      expect(sessions.size).toBe(0);
+    },
+  );
 });

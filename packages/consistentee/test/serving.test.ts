@@ -1,5 +1,4 @@
 /** @file Requests of many callers on one model: gathered, bounded, dropped and failed without harm to each other. */
-import { createRequire } from "node:module";
 import { defineExitStrategy, entropy, patience } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import fc from "fast-check";
@@ -12,13 +11,8 @@ import {
   type RequestEvent,
 } from "../src/index.js";
 import { chooseBatch } from "../src/serve/choose-batch.js";
+import { onnxRuntime } from "./runtime.js";
 import { texts, tinyParts } from "./tiny-model.js";
-
-/** The module that the engine loads. */
-function onnxRuntime(): { InferenceSession: { create(): Promise<unknown> } } {
-  const engine = createRequire(import.meta.resolve("@cee/engine"));
-  return engine("onnxruntime-node");
-}
 
 async function opened(options: ModelOptions = {}, parts: EarlyExitParts = tinyParts()) {
   const model = await EarlyExitModel.fromParts(parts, { threads: 1, ...options });

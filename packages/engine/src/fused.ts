@@ -7,12 +7,12 @@ import * as tf from "@tensorflow/tfjs";
 import type { Value } from "./onnx/graph.js";
 import { defineTracedOp } from "./trace/traced-op.js";
 
-interface LayerNormAttributes {
+interface NormAttributes {
   readonly eps: number;
 }
 
 /** The further results are each row's mean and inverse deviation, for the gradient. */
-const layerNormOp = defineTracedOp<LayerNormAttributes>({
+const layerNormOp = defineTracedOp<NormAttributes>({
   name: "layerNorm",
   eager([x, gamma, beta], { eps }) {
     const input = x as tf.Tensor;
@@ -56,6 +56,41 @@ export function layerNorm<T extends tf.Tensor>(
   eps: number,
 ): T {
   return layerNormOp([x, gamma, beta], { eps }) as T;
+}
+
+/** The further result is each row's inverse root mean square, for the gradient. */
+const rmsNormOp = defineTracedOp<NormAttributes>({
+  name: "rmsNorm",
+  eager([x, weight], { eps }) {
+    const input = x as tf.Tensor;
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(input), -1, true), eps));
+    return [tf.mul(tf.mul(input, scale), weight as tf.Tensor), scale];
+  },
+  trace(t, [x, weight], { eps }, hasGradient) {
+    const [input, gain] = [x, weight] as [Value, Value];
+    const scalar = (number: number) => t.graph.scalar("float32", number);
+    // The pattern that ONNX Runtime fuses into one node.
+    const square = t.binary("Pow", input, scalar(2));
+    const mean = t.reduce("ReduceMean", square, [input.shape.length - 1], true);
+    const root = t.unary("Sqrt", t.binary("Add", mean, scalar(eps)));
+    const y = t.binary("Mul", t.binary("Div", input, root), gain);
+    return hasGradient ? [y, t.unary("Reciprocal", root)] : y;
+  },
+  gradient(dy, [x, weight], [, scale]) {
+    const input = x as tf.Tensor;
+    const H = input.shape.at(-1) as number;
+    const normal = tf.mul(input, scale as tf.Tensor);
+    const scaled = tf.mul(dy, weight as tf.Tensor);
+    const projection = tf.mul(tf.sum(tf.mul(scaled, normal), -1, true), 1 / H);
+    const dx = tf.mul(tf.sub(scaled, tf.mul(normal, projection)), scale as tf.Tensor);
+    const rows = Array.from({ length: dy.rank - 1 }, (_, axis) => axis);
+    return [dx, tf.sum(tf.mul(dy, normal), rows)];
+  },
+});
+
+/** Root mean square normalisation over the last axis: no mean and no bias, unlike {@link layerNorm}; `weight` is `[H]`. */
+export function rmsNorm<T extends tf.Tensor>(x: T, weight: tf.Tensor, eps: number): T {
+  return rmsNormOp([x, weight], { eps }) as T;
 }
 
 /** `x Phi(x)`; the further result is Phi(x), the costly part of the gradient. */

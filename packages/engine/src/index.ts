@@ -6,7 +6,7 @@ export {
 } from "./backends.js";
 export { createEngine } from "./engine.js";
 export { EngineError, type EngineErrorCode } from "./errors.js";
-export { embedding, gelu, layerNorm, linear, softmaxCrossEntropy } from "./fused.js";
+export { embedding, gelu, layerNorm, linear, rmsNorm, softmaxCrossEntropy } from "./fused.js";
 export { type ValueAndGrads, type ValueAndGradsOptions, valueAndGrads } from "./gradients.js";
 export {
   type AssembleFilesOptions,

@@ -144,7 +144,8 @@ describe("fused operations", () => {
     ["layerNorm", [[2, 3, 8], [8], [8]]],
     ["gelu", [[2, 3, 8]]],
     ["linear", [[2, 3, 8], [5, 8], [5]]],
-  ] as ["layerNorm" | "gelu" | "linear", number[][]][])(
+    ["rmsNorm", [[2, 3, 8], [8]]],
+  ] as ["layerNorm" | "gelu" | "linear" | "rmsNorm", number[][]][])(
     "%s has the value and gradients of plain operations",
     async (name, shapes) => {
       const inputs = shapes.map((shape, index) =>
@@ -157,9 +158,7 @@ describe("fused operations", () => {
           const { loss, gradients, aux } = valueAndGrads(
             (p) => {
               const args = xs.map((_, index) => p[index] as tf.Tensor);
-              const op = { layerNorm: ops.layerNorm, gelu: ops.gelu, linear: ops.linear }[name] as (
-                ...tensors: tf.Tensor[]
-              ) => tf.Tensor;
+              const op = ops[name] as (...tensors: tf.Tensor[]) => tf.Tensor;
               const y = op(...args);
               return { loss: tf.sum(tf.mul(y, w)) as tf.Scalar, aux: { y } };
             },

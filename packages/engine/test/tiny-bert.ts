@@ -14,6 +14,7 @@ import {
   layerNorm,
   linear,
   type Rng,
+  rmsNorm,
   type SpecTree,
   softmaxCrossEntropy,
   type TensorParams,
@@ -77,6 +78,7 @@ export function tinyBertParams(config: TinyBert, rng: Rng): HostParams {
 export interface Operations {
   readonly linear: (x: tf.Tensor, weight: tf.Tensor, bias: tf.Tensor) => tf.Tensor;
   readonly layerNorm: (x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) => tf.Tensor;
+  readonly rmsNorm: (x: tf.Tensor, weight: tf.Tensor) => tf.Tensor;
   readonly gelu: (x: tf.Tensor) => tf.Tensor;
   readonly rowLoss: (logits: tf.Tensor2D, labels: tf.Tensor1D) => tf.Tensor1D;
 }
@@ -85,6 +87,7 @@ export const fused: Operations = {
   linear,
   gelu,
   layerNorm: (x, gamma, beta) => layerNorm(x, gamma, beta, 1e-12),
+  rmsNorm: (x, weight) => rmsNorm(x, weight, 1e-6),
   rowLoss: softmaxCrossEntropy,
 };
 
@@ -100,6 +103,8 @@ export const plain: Operations = {
     const variance = tf.mean(tf.square(centred), -1, true);
     return tf.add(tf.mul(tf.mul(centred, tf.rsqrt(tf.add(variance, 1e-12))), gamma), beta);
   },
+  rmsNorm: (x, weight) =>
+    tf.mul(tf.div(x, tf.sqrt(tf.add(tf.mean(tf.square(x), -1, true), 1e-6))), weight),
   gelu: (x) => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)),
   rowLoss(logits, labels) {
     const hot = tf.oneHot(labels, logits.shape[1], 1, 0, "float32");

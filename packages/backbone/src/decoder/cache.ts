@@ -6,8 +6,10 @@
 import type { HostTensor } from "@cee/engine";
 import type { LlamaConfig } from "../llama-config.js";
 
-/** Tokens that a full cache grows by: a token copies 1 / 64 of what the cache holds on average, and none per step. */
-export const GROWTH = 64;
+/** Tokens that a full cache grows by: at least 16, and between a 16th and an 8th of what it holds. */
+function growthAt(tokens: number): number {
+  return 16 * 2 ** Math.max(0, Math.floor(Math.log2(tokens / 128)));
+}
 
 /** Bytes that the cache of `rows` texts of `tokens` tokens takes. */
 export function cacheBytes(rows: number, tokens: number, config: LlamaConfig): number {
@@ -15,8 +17,13 @@ export function cacheBytes(rows: number, tokens: number, config: LlamaConfig): n
   return 4 * 2 * depth * rows * kvHeads * roomFor(tokens) * headSize;
 }
 
+/**
+ * Places that are reserved for `tokens` tokens. Attention runs over all of them, so few are spare; a growing cache is
+ * copied as a whole, so they are more where that is long.
+ */
 function roomFor(tokens: number): number {
-  return Math.max(1, Math.ceil(tokens / GROWTH)) * GROWTH;
+  const growth = growthAt(tokens);
+  return Math.max(1, Math.ceil(tokens / growth)) * growth;
 }
 
 /** One of the two, `[rows, G, C, D]` each. */

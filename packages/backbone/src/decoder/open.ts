@@ -11,7 +11,14 @@ import { withStrategy } from "../runner/layer.js";
 import { cacheBytes } from "./cache.js";
 import type { CausalDecoder } from "./decoder.js";
 import { DecoderPass, type Programs } from "./pass.js";
-import { compileFill, compileGroup, compileProjection, type Group, groupsOf } from "./programs.js";
+import {
+  compileFill,
+  compileGroup,
+  compileProjection,
+  type Group,
+  groupsOf,
+  type LastTokens,
+} from "./programs.js";
 
 export interface OpenDecoderOptions {
   /** What is observed at every exit but the last. @default nothing */
@@ -80,6 +87,11 @@ export async function openDecoder(
     return program;
   };
   const groups = groupsOf(stops);
+  const lastTokensOf = ({ to }: Group, carry?: HostTree): LastTokens => {
+    // Without exits every token is answered where the blocks end, in the same run.
+    if (to === config.depth) return groups.length === 1 ? "answer" : undefined;
+    return observer && { observer, carry: carry === undefined ? undefined : carrySpecs(carry) };
+  };
   const dispose = async (): Promise<void> => {
     for (const program of programs) await program.dispose();
   };
@@ -87,11 +99,10 @@ export async function openDecoder(
   try {
     let carry: HostTree | undefined;
     for (const [index, group] of groups.entries()) {
-      const observes = group.to < config.depth ? observer : undefined;
-      const specs = observes && carry !== undefined ? carrySpecs(carry) : undefined;
-      const program = compileGroup(compile, decoder, params, group, observes, specs);
+      const lastTokens = lastTokensOf(group, carry);
+      const program = compileGroup(compile, decoder, params, group, lastTokens);
       compiled.push(program);
-      if (!observes) continue;
+      if (typeof lastTokens !== "object") continue;
       // One short run shows what the observer hands on, and keeps the first request as fast as the others.
       const output = await program.run<Record<string, HostTree>>(
         probe(decoder, index === 0, group.to - group.from, carry),
@@ -121,7 +132,7 @@ export async function openDecoder(
       const own = decoder.heads === "shared" ? config.depth : layer;
       return lazily(projections, own, () => compileProjection(compile, decoder, params, own));
     },
-    observes: observer !== undefined,
+    looksAtLast: (index) => lastTokensOf(groups[index] as Group) !== undefined,
   };
   const passes = new Set<DecoderPass>();
   let disposed = false;
@@ -215,8 +226,7 @@ function probe(
   return {
     ...(isFirst ? { ids: ints() } : { hidden: floats([1, 1, config.hidden]) }),
     positions: ints(),
-    newMask: floats([1, 1, 1], 1),
-    pastMask: floats([1, 1, 1]),
+    mask: floats([1, 1, 2], 1),
     last: floats([1, 1], 1),
     caches: Array.from({ length: blocks }, () => ({ keys: cache, values: cache })),
     ...(carry === undefined ? {} : { carry }),

@@ -19,7 +19,8 @@ export interface Programs {
     layer: number,
   ): readonly { readonly group: Group; readonly program: CompiledFunction }[];
   projection(layer: number): CompiledFunction;
-  readonly observes: boolean;
+  /** Whether a group says something of each row's last token. */
+  looksAtLast(index: number): boolean;
 }
 
 interface Text {
@@ -101,12 +102,13 @@ export class DecoderPass implements TokenPass {
     });
     const S = Math.max(...batch.map(({ count }) => count));
     const slots = batch.map(({ text }) => text.slot);
-    const observes = this.programs.observes && layer < this.config.depth;
+    const looksAtLast = this.programs.looksAtLast(index);
     const output = await this.programs.group(index).run<GroupOutput>({
-      ...this.#inputs(batch, group, S),
-      ...(observes ? { last: lastTokens(batch, S) } : {}),
+      ...this.#tokens(batch, group, S),
+      mask: this.#mask(batch, S),
+      ...(looksAtLast ? { last: lastTokens(batch, S) } : {}),
       caches: blocksOf(group).map((block) => ({ ...this.#cache.tensors(block, slots) })),
-      ...carried(batch, observes && group.from > 0),
+      ...carried(batch, looksAtLast && group.from > 0),
     });
     // The pass may have been disposed of while the graph ran.
     this.#checkAlive();
@@ -160,15 +162,9 @@ export class DecoderPass implements TokenPass {
     }
     for (const [layer, batch] of left)
       for (const { group, program } of this.programs.fillsAbove(layer)) {
-        const { hidden, positions, newMask } = this.#inputs(batch, group, 1) as Record<
-          string,
-          HostTensor
-        >;
-        const output = await program.run<{ readonly added: CacheTensors[] & HostTree[] }>({
-          hidden: hidden as HostTensor,
-          positions: positions as HostTensor,
-          newMask: newMask as HostTensor,
-        });
+        const output = await program.run<{ readonly added: CacheTensors[] & HostTree[] }>(
+          this.#tokens(batch, group, 1),
+        );
         this.#checkAlive();
         batch.forEach(({ text, first }, at) => {
           blocksOf(group).forEach((block, offset) => {
@@ -234,27 +230,17 @@ export class DecoderPass implements TokenPass {
     return [...rows].sort((a, b) => this.#text(a).slot - this.#text(b).slot);
   }
 
-  /** Ids or states, places and masks of the tokens that move; shorter rows are padded behind their last token. */
-  #inputs(batch: readonly Moving[], group: Group, S: number): Record<string, HostTree> {
+  /** Ids or states and places of the tokens that move; shorter rows are padded behind their last token. */
+  #tokens(batch: readonly Moving[], group: Group, S: number): Record<string, HostTree> {
     const { hidden: H } = this.config;
-    const C = this.#cache.capacity;
     const B = batch.length;
     const ids = new Int32Array(group.from === 0 ? B * S : 0);
     const hidden = new Float32Array(group.from === 0 ? 0 : B * S * H);
     const positions = new Int32Array(B * S);
-    const newMask = new Float32Array(B * S * S);
-    const pastMask = new Float32Array(B * S * C);
     batch.forEach(({ text, first, count }, row) => {
-      for (let token = 0; token < S; token += 1) {
+      for (let token = 0; token < count; token += 1) {
         const at = row * S + token;
-        // Padding looks at the past and itself alone; nothing looks at it.
-        pastMask.fill(1, at * C, at * C + first);
-        if (token >= count) {
-          newMask[at * S + token] = 1;
-          continue;
-        }
         positions[at] = first + token;
-        newMask.fill(1, at * S, at * S + token + 1);
         if (group.from === 0) ids[at] = text.ids[first + token] as number;
         else hidden.set(text.states.get(first + token) as Float32Array, at * H);
       }
@@ -264,9 +250,22 @@ export class DecoderPass implements TokenPass {
         ? { ids: { dtype: "int32", shape: [B, S], data: ids } }
         : { hidden: { dtype: "float32", shape: [B, S, H], data: hidden } }),
       positions: { dtype: "int32", shape: [B, S], data: positions },
-      newMask: { dtype: "float32", shape: [B, S, S], data: newMask },
-      pastMask: { dtype: "float32", shape: [B, S, C], data: pastMask },
     };
+  }
+
+  /** What tokens may look at: those of the cache, then those that move, `[B, S, C + S]`. */
+  #mask(batch: readonly Moving[], S: number): HostTensor {
+    const C = this.#cache.capacity;
+    const data = new Float32Array(batch.length * S * (C + S));
+    batch.forEach(({ first, count }, row) => {
+      for (let token = 0; token < S; token += 1) {
+        const at = (row * S + token) * (C + S);
+        // Padding looks at the past and itself alone; nothing looks at it.
+        data.fill(1, at, at + first);
+        data.fill(1, at + C + (token < count ? 0 : token), at + C + token + 1);
+      }
+    });
+    return { dtype: "float32", shape: [batch.length, S, C + S], data };
   }
 }
 

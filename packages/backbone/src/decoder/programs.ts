@@ -8,6 +8,8 @@ import type { CompiledFunction, Engine, HostParams, SpecTree, TensorParams } fro
 import type { Carry, Observer, Signals } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import {
+  joinProjections,
+  llamaAngles,
   llamaBlockPath,
   llamaEmbed,
   llamaFrame,
@@ -49,59 +51,63 @@ interface Tensors {
   readonly ids: tf.Tensor2D;
   readonly hidden: tf.Tensor3D;
   readonly positions: tf.Tensor2D;
-  readonly newMask: tf.Tensor3D;
-  readonly pastMask: tf.Tensor3D;
+  readonly mask: tf.Tensor3D;
   readonly last: tf.Tensor2D;
   readonly caches: readonly { readonly keys: tf.Tensor4D; readonly values: tf.Tensor4D }[];
   readonly carry: Carry | undefined;
 }
 
+/** What a group says of each row's last token: what an observer sees, or the answer of the last layer's head. */
+export type LastTokens =
+  | { readonly observer: Observer; readonly carry: SpecTree | undefined }
+  | "answer"
+  | undefined;
+
 /**
  * A group of blocks over new tokens: ids (the first group) or states in, states and the new keys and values out, and what
- * the observer says of each row's last token.
+ * there is to say of each row's last token.
  */
 export function compileGroup(
   compile: Compile,
   decoder: CausalDecoder,
   params: HostParams,
   { from, to }: Group,
-  observer: Observer | undefined,
-  carry: SpecTree | undefined,
+  lastTokens: LastTokens,
 ): CompiledFunction {
   const { config, heads } = decoder;
   const { kvHeads, headSize, hidden: H } = config;
   const isFirst = from === 0;
   const cache = { dtype: "float32", shape: ["batch", kvHeads, "past", headSize] } as const;
   const prefixes = blocksOf({ from, to }).map((layer) => `${llamaBlockPath(layer)}.`);
+  const { observer, carry } = typeof lastTokens === "object" ? lastTokens : {};
   const readsLogits =
-    observer?.needs.some((name) => name === "logits" || name === "probs") ?? false;
+    lastTokens === "answer" ||
+    (observer?.needs.some((name) => name === "logits" || name === "probs") ?? false);
   const constants = pickParams(
     params,
     (path) =>
       prefixes.some((prefix) => path.startsWith(prefix)) ||
       (isFirst && path === "backbone.embed_tokens.weight") ||
-      (observer !== undefined &&
+      (lastTokens !== undefined &&
         (path === "backbone.norm.weight" || path.startsWith("strategy."))) ||
       (readsLogits && path === projectionPath(heads, to, config)),
   );
   return compile(
     (tensors: Tensors) => {
       const weights = tensors.params;
-      const frame = llamaFrame({ positions: tensors.positions, mask: tensors.newMask }, config);
+      const frame = llamaFrame(tensors, config);
       let hidden = isFirst ? llamaEmbed(weights, tensors.ids) : tensors.hidden;
       const added: { keys: tf.Tensor; values: tf.Tensor }[] = [];
       for (const [index, layer] of blocksOf({ from, to }).entries()) {
-        const past = {
-          ...(tensors.caches[index] as Tensors["caches"][number]),
-          mask: tensors.pastMask,
-        };
+        const past = tensors.caches[index] as Tensors["caches"][number];
         const result = llamaStep(weights, layer, hidden, past, frame, config);
         hidden = result.hidden;
         added.push({ ...result.added });
       }
-      if (!observer) return { hidden, added };
+      if (!lastTokens) return { hidden, added };
       const newest = hidden;
       const signals = signalsOf(decoder, weights, to, () => lastOf(newest, tensors.last));
+      if (!observer) return { hidden, added, logits: signals.logits };
       const own = strategyParams(weights);
       const observed = observeAt(observer, decoder, to, signals, own, tensors.carry);
       const logits = observed.logits ?? (readsLogits ? signals.logits : undefined);
@@ -120,13 +126,12 @@ export function compileGroup(
           ? { ids: { dtype: "int32", shape: TOKENS } }
           : { hidden: { dtype: "float32", shape: [...TOKENS, H] } }),
         positions: { dtype: "int32", shape: TOKENS },
-        newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
-        pastMask: { dtype: "float32", shape: [...TOKENS, "past"] },
+        mask: { dtype: "float32", shape: [...TOKENS, "past+length"] },
         caches: blocksOf({ from, to }).map(() => ({ keys: cache, values: cache })),
-        ...(observer ? { last: { dtype: "float32", shape: TOKENS } } : {}),
+        ...(lastTokens ? { last: { dtype: "float32", shape: TOKENS } } : {}),
         ...(carry === undefined ? {} : { carry }),
       },
-      constants: { params: constants },
+      constants: { params: joinProjections(constants, blocksOf({ from, to })) },
     },
   );
 }
@@ -143,11 +148,11 @@ export function compileFill(
     names.map((name) => `${llamaBlockPath(layer)}.${name}.weight`),
   );
   return compile(
-    ({ params: weights, hidden, positions, newMask }: Tensors) => {
-      const frame = llamaFrame({ positions, mask: newMask }, config);
+    ({ params: weights, hidden, positions }: Tensors) => {
+      const angles = llamaAngles(positions, config);
       return {
         added: blocksOf(group).map((layer) => ({
-          ...llamaSkipped(weights, layer, hidden, frame, config),
+          ...llamaSkipped(weights, layer, hidden, angles, config),
         })),
       };
     },
@@ -156,7 +161,6 @@ export function compileFill(
       inputs: {
         hidden: { dtype: "float32", shape: [...TOKENS, config.hidden] },
         positions: { dtype: "int32", shape: TOKENS },
-        newMask: { dtype: "float32", shape: [...TOKENS, "length"] },
       },
       constants: { params: pickParams(params, (path) => paths.includes(path)) },
     },
@@ -214,12 +218,13 @@ export function signalsOf(
   };
 }
 
-function project(
+/** States behind the final norm to logits, both over the last axis. */
+export function project<T extends tf.Tensor>(
   { heads, config }: Projected,
   params: TensorParams,
   layer: number,
-  normed: tf.Tensor2D,
-): tf.Tensor2D {
+  normed: T,
+): T {
   const table = params[projectionPath(heads, layer, config)] as tf.Tensor;
   return linear(normed, table, tf.zeros([config.vocabSize]));
 }

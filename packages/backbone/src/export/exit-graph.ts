@@ -208,13 +208,21 @@ function layersOf(scope: OnnxScope, layer: number, like: OnnxValue | undefined):
 
 /** 0, 1, … S - 1 as int32 `[S]`. */
 function positionsOf(scope: OnnxScope, ids: OnnxValue): OnnxValue {
-  const size = scope.node("Shape", [ids], "int64", { start: 1, end: 2 });
-  const range = scope.node(
-    "Range",
-    [scope.constant("int64", [], [0]), squeeze(scope, size), scope.constant("int64", [], [1])],
-    "int64",
-  );
-  return cast(scope, range, "int32");
+  return cast(scope, rangeOf(scope, sizeOf(scope, ids, 1)), "int32");
+}
+
+/** The size of an axis, a scalar. */
+export function sizeOf(scope: OnnxScope, value: OnnxValue, axis: number): OnnxValue {
+  return squeeze(scope, scope.node("Shape", [value], "int64", { start: axis, end: axis + 1 }));
+}
+
+/** 0, 1, … size - 1. */
+export function rangeOf(scope: OnnxScope, size: OnnxValue): OnnxValue {
+  const [zero, one] = [0, 1].map((number) => scope.constant("int64", [], [number])) as [
+    OnnxValue,
+    OnnxValue,
+  ];
+  return scope.node("Range", [zero, size, one], "int64");
 }
 
 /** `[1]` to a scalar. */
@@ -222,6 +230,10 @@ function squeeze(scope: OnnxScope, value: OnnxValue): OnnxValue {
   return scope.node("Squeeze", [value, scope.constant("int64", [1], [0])], value.type);
 }
 
-function cast(scope: OnnxScope, value: OnnxValue, type: "int32" | "int64" | "float32"): OnnxValue {
+export function cast(
+  scope: OnnxScope,
+  value: OnnxValue,
+  type: "int32" | "int64" | "float32",
+): OnnxValue {
   return scope.node("Cast", [value], type, { to: { float32: 1, int32: 6, int64: 7 }[type] });
 }

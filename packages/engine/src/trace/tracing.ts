@@ -7,6 +7,8 @@ export class Tracing {
   readonly graph: GraphBuilder;
   readonly #sources = new Map<string, { readonly value: Value; readonly axis: number }>();
   readonly #expressions: ReadonlyMap<string, Expression>;
+  /** What a reshaped value was reshaped from. */
+  readonly #reshaped = new Map<Value, Value>();
 
   constructor(
     readonly name: string,
@@ -128,6 +130,15 @@ export class Tracing {
 
   reshape(value: Value, shape: readonly number[]): Value {
     if (sameShape(value.shape, shape)) return value;
+    // There and back again: what was reshaped is there already.
+    const before = this.#reshaped.get(value);
+    if (before && sameShape(before.shape, shape)) return before;
+    const made = this.#reshape(value, shape);
+    this.#reshaped.set(made, value);
+    return made;
+  }
+
+  #reshape(value: Value, shape: readonly number[]): Value {
     // Prefers 0 (copy) or -1 (infer) over computed sizes: they cost nothing at run time. Never both in one shape:
     // where a copied size is 0, such as the past length of a first token, nothing can be inferred.
     const symbolic = shape.map((size) => this.isSymbolic(size));

@@ -18,7 +18,7 @@ export interface TokenAdvance {
   readonly states: Float32Array;
   /** What was observed of the last one, shape `[K]`; empty where nothing observes. */
   readonly observed: Float32Array;
-  /** The last one's logits where the observer needed them, shape `[V]`. */
+  /** The last one's logits where they were computed on the way, shape `[V]`. */
   readonly logits: Float32Array | undefined;
 }
 

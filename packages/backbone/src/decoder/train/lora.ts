@@ -98,15 +98,15 @@ export function loraAdapter(
   params: Readonly<Record<string, tf.Tensor>>,
   { scale, dropout: rate, paths, rank }: Lora,
   seed: tf.Tensor1D | undefined,
-): (path: string, input: tf.Tensor3D) => tf.Tensor3D | undefined {
+): (path: string, input: tf.Tensor2D) => tf.Tensor2D | undefined {
   const sites = new Map(paths.map((path, index) => [path, index + 1]));
   return (path, input) => {
     const site = sites.get(path);
     if (site === undefined) return undefined;
     const [a, b] = [params[`lora.${path}.a`], params[`lora.${path}.b`]] as [tf.Tensor, tf.Tensor];
     const kept = seed ? dropout(input, { rate, seed, site }) : input;
-    const inner = linear(kept, a, tf.zeros([rank])); // [B, S, R]
-    return tf.mul(linear(inner, b, tf.zeros([b.shape[0] as number])), scale) as tf.Tensor3D;
+    const inner = linear(kept, a, tf.zeros([rank])); // [n, R]
+    return tf.mul(linear(inner, b, tf.zeros([b.shape[0] as number])), scale) as tf.Tensor2D;
   };
 }
 

@@ -170,7 +170,7 @@ const split: TraceKernel = ({ t, input, attrs }) => {
   return [
     ...t.graph.nodeOf(
       "Split",
-      [x, t.graph.ints(sizes)],
+      [x, t.shape(sizes)],
       shapes.map((shape) => ({ type: x.type, shape })),
       { axis: axis as number },
     ),
