@@ -35,7 +35,7 @@ interface Command extends Grammar {
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
-  decode: { help: decodeHelp, flags: ["check"], lists: [], run: decode },
+  decode: { help: decodeHelp, flags: ["check", "no-transformers"], lists: [], run: decode },
   generation: {
     help: generationHelp,
     flags: ["resume", "dry-run", "lora"],
@@ -214,8 +214,8 @@ async function pretraining(args: Args): Promise<number> {
 }
 
 async function decode(args: Args): Promise<number> {
-  const names = ["width", "depth", "vocabulary", "prompt", "tokens", "rounds", "threads", "check"];
-  const read = createReader(args, names);
+  const names = ["width", "depth", "vocabulary", "prompt", "tokens", "rounds", "threads"];
+  const read = createReader(args, [...names, "no-transformers", "check"]);
   const width = read.number(
     "width",
     "a number divisible by 64",
@@ -232,6 +232,7 @@ async function decode(args: Args): Promise<number> {
   };
   const { runDecodeBench } = await import("./decode/decode-bench.js");
   const { bars } = await runDecodeBench({
+    transformers: args["no-transformers"] !== true,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
     log: (line) => process.stdout.write(`${line}\n`),
   });

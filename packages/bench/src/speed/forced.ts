@@ -210,7 +210,7 @@ export function candidate(name: string, run: () => Promise<unknown>): Candidate 
 
 /** Systems that answer differently are not compared. @throws BenchError `RUN_MISMATCH` */
 export function checkSame(who: string, own: Float32Array, expected: Float32Array): void {
-  const scale = Math.max(...expected.map(Math.abs), 1);
+  const scale = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
   let gap = own.length === expected.length ? 0 : Number.POSITIVE_INFINITY;
   for (let index = 0; index < expected.length; index += 1)
     gap = Math.max(gap, Math.abs((own[index] as number) - (expected[index] as number)));

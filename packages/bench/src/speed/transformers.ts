@@ -1,17 +1,15 @@
-/** @file Transformers.js on the same weights: our export in the layout that it reads, with nothing fetched. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+/** @file Transformers.js on an encoder's weights: our export in the layout that it reads. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type ExitEncoder, exportFlatOnnx, saveExitEncoder, type TokenBatch } from "@cee/backbone";
+import {
+  stageModel,
+  type TransformersLibrary,
+  type TransformersThreads,
+} from "../transformers-js.js";
 
 /** The part of the library that is used here. */
-interface TransformersModule {
-  readonly env: {
-    version: string;
-    allowRemoteModels: boolean;
-    localModelPath: string;
-  };
-  readonly Tensor: new (type: string, data: BigInt64Array, dims: readonly number[]) => object;
+interface EncoderLibrary extends TransformersLibrary {
   readonly AutoModelForSequenceClassification: {
     from_pretrained(name: string, options: object): Promise<SequenceClassifier>;
   };
@@ -38,28 +36,11 @@ export interface TransformersPeer {
 
 export type TransformersFound = TransformersPeer | { readonly missing: string };
 
-/**
- * Opens the encoder at full depth, or says why not.
- * @param spinning whether ONNX Runtime's threads spin between operations, which is its default and gives others that run
- * in turn a bad time
- */
+/** Opens the encoder at full depth, or says why not. */
 export async function openTransformers(
   encoder: ExitEncoder,
-  { threads, spinning }: { readonly threads: number; readonly spinning: boolean },
+  threads: TransformersThreads,
 ): Promise<TransformersFound> {
-  let library: TransformersModule;
-  try {
-    library = (await import("@huggingface/transformers")) as unknown as TransformersModule;
-  } catch (cause) {
-    const reason = (cause as Error).message.split("\n", 1)[0];
-    return {
-      missing: `Transformers.js was not found (${reason}). npm install @huggingface/transformers@4.3.1 brings it.`,
-    };
-  }
-  const folder = mkdtempSync(join(tmpdir(), "cee-transformers-"));
-  await saveExitEncoder(encoder, folder);
-  mkdirSync(join(folder, "onnx"));
-  writeFileSync(join(folder, "onnx", "model.onnx"), exportFlatOnnx(encoder));
   // It chooses its class by this file; ours does without.
   const about = {
     tokenizer_class: "BertTokenizer",
@@ -69,28 +50,17 @@ export async function openTransformers(
     cls_token: "[CLS]",
     sep_token: "[SEP]",
   };
-  writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify(about));
-  library.env.allowRemoteModels = false;
-  library.env.localModelPath = `${dirname(folder)}/`;
-  const options = { dtype: "fp32", device: "cpu", local_files_only: true };
-  const spin = spinning ? "1" : "0";
-  const model = await library.AutoModelForSequenceClassification.from_pretrained(basename(folder), {
-    ...options,
-    session_options: {
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      extra: { session: { intra_op: { allow_spinning: spin } } },
-    },
-  });
+  const staged = await stageModel<EncoderLibrary>(async (folder) => {
+    await saveExitEncoder(encoder, folder);
+    writeFileSync(join(folder, "onnx", "model.onnx"), exportFlatOnnx(encoder));
+    writeFileSync(join(folder, "tokenizer_config.json"), JSON.stringify(about));
+  }, threads);
+  if ("missing" in staged) return staged;
+  const { library, name, options, toTensor } = staged;
+  const model = await library.AutoModelForSequenceClassification.from_pretrained(name, options);
   const tokenizer = encoder.tokenizer
-    ? await library.AutoTokenizer.from_pretrained(basename(folder), options)
+    ? await library.AutoTokenizer.from_pretrained(name, options)
     : undefined;
-  const toTensor = (data: ArrayLike<number>, dims: readonly number[]) =>
-    new library.Tensor(
-      "int64",
-      BigInt64Array.from(data, (number) => BigInt(number)),
-      dims,
-    );
   return {
     version: library.env.version,
     async logits({ rows, length, ids, types, mask }) {
@@ -109,7 +79,7 @@ export async function openTransformers(
     },
     async close() {
       await model.dispose();
-      rmSync(folder, { recursive: true, force: true });
+      staged.remove();
     },
   };
 }
