@@ -4,6 +4,7 @@ import * as tf from "@tensorflow/tfjs";
 import { describe, expect, it } from "vitest";
 import { encoder } from "../src/bert.js";
 import { createBertConfig } from "../src/config.js";
+import { embeddingScale, scaleEmbeddings } from "../src/pretrain/embedding-scale.js";
 import {
   feedMlm,
   initPretraining,
@@ -42,6 +43,30 @@ const toTensors = <T extends Record<string, HostTensor>>(tree: T) =>
     [K in keyof T]: tf.Tensor;
   };
 const inputsOf = (feed: ReturnType<typeof feedMlm>) => toTensors(feed) as unknown as MlmInputs;
+
+describe("scaleEmbeddings", () => {
+  it("changes no loss, and is taken back by its inverse", () => {
+    const params = initPretraining(config, 1);
+    const scale = embeddingScale(params, { ...config, initializerRange: 0.02 });
+    expect(scale).toBeGreaterThan(0.03);
+    expect(scale).toBeLessThan(0.05);
+    const scaled = scaleEmbeddings(params, scale);
+    const inputs = inputsOf(feedMlm(batch, plan, () => 0));
+    const before = mlmLosses(toTensors(params), inputs, ctx);
+    const after = mlmLosses(toTensors(scaled), inputs, ctx);
+    expect(after.tokens.dataSync()).toBeAllclose(before.tokens.dataSync(), { rtol: 1e-4 });
+    expect(after.pairs.dataSync()).toBeAllclose(before.pairs.dataSync(), { rtol: 1e-4 });
+    for (const [path, { data }] of Object.entries(scaleEmbeddings(scaled, 1 / scale)))
+      expect(data, path).toBeAllclose(params[path]?.data as Float32Array, { rtol: 1e-6 });
+  });
+
+  it("leaves a model alone whose LayerNorm would notice", () => {
+    const params = initPretraining(config, 1);
+    const noticing = { ...config, initializerRange: 0.02, layerNormEps: 1e-5 };
+    expect(embeddingScale(params, noticing)).toBe(1);
+    expect(embeddingScale(scaleEmbeddings(params, 0), config)).toBe(1);
+  });
+});
 
 describe("mlmLosses", () => {
   it("scores a place at an exit with the shared head on that exit's hidden state", () => {

@@ -202,6 +202,37 @@ describe("pretrain", () => {
     ).rejects.toMatchObject({ code: "SHAPE_MISMATCH" });
   });
 
+  it("writes embeddings at the scale of fresh ones, and starts from them at the scale they had", async () => {
+    const { tensors } = stateOf("whole");
+    const encoder = await loadExitEncoder(path("whole"), { classes: 2 });
+    const words = encoder.params["backbone.embeddings.word_embeddings.weight"]
+      ?.data as Float32Array;
+    const squares = words.reduce((sum, value) => sum + value * value, 0);
+    expect(Math.sqrt(squares / words.length)).toBeCloseTo(0.02, 4);
+
+    const { model } = parsePretrainSettings(config, "config");
+    const restored = await initFromFolder(path("whole"), model, 1);
+    expect(Object.keys(restored)).toHaveLength(Object.keys(tensors).length / 3);
+    // Half precision on file.
+    for (const [name, { data }] of Object.entries(restored))
+      expect(data, name).toBeAllclose(tensors[`param/${name}`]?.data as Float32Array, {
+        rtol: 2e-3,
+        atol: 1e-5,
+      });
+  });
+
+  it("takes the first blocks of a deeper folder", async () => {
+    const shallow = parsePretrainSettings(
+      { ...config, model: { ...config.model, num_hidden_layers: 2 }, exitsPerPlace: 1 },
+      "shallow",
+    ).model;
+    const whole = parsePretrainSettings(config, "config").model;
+    const first = await initFromFolder(path("whole"), shallow, 1);
+    const all = await initFromFolder(path("whole"), whole, 1);
+    expect(Object.keys(first).some((name) => name.includes("layer.2."))).toBe(false);
+    for (const [name, tensor] of Object.entries(first)) expect(tensor, name).toEqual(all[name]);
+  });
+
   it("refuses a checkpoint of another shape or run, and leaves it as it was", async () => {
     await cp(path("whole"), path("refused"), { recursive: true });
     const before = readFileSync(path("refused/state.safetensors"));

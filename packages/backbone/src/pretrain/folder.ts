@@ -13,10 +13,13 @@ import {
   WEIGHTS_FILE,
 } from "../weights.js";
 import { writeWordPiece } from "../wordpiece-trainer.js";
+import { embeddingScale, scaleEmbeddings } from "./embedding-scale.js";
 import { initPretraining, mlmParameters } from "./mlm.js";
 import { loadState, type PretrainProgress } from "./state.js";
 
 const CARD = "pretraining.json";
+/** In the metadata of the weights: what the embeddings were multiplied by when they were written. */
+const SCALE = "embedding_scale";
 
 /** Reads the pieces of a `vocab.txt`, by id. @throws BackboneError `MISSING_FILE` */
 export async function readPieces(folder: string): Promise<string[]> {
@@ -36,7 +39,8 @@ export interface ExportOptions {
 
 /**
  * Writes the weights of a run as a folder that Hugging Face's BertForMaskedLM loads: `model.safetensors`, `config.json`,
- * the tokenizer, and `pretraining.json` with steps and held-out losses.
+ * the tokenizer, and `pretraining.json` with steps and held-out losses. The embeddings are written at the scale of fresh
+ * ones, with the same outputs.
  * @throws BackboneError `MISSING_FILE` when the run has no state yet, `WRITE_FAILED`
  */
 export async function exportPretrained({
@@ -52,11 +56,13 @@ export async function exportPretrained({
   }
   const { progress, params } = state;
   await writeWordPiece(to, await readPieces(from));
+  const scale = embeddingScale(params, config);
   const weights: Record<string, HostTensor> = {};
-  for (const [path, tensor] of Object.entries(params)) weights[fileName(path)] = tensor;
+  for (const [path, tensor] of Object.entries(scaleEmbeddings(params, scale)))
+    weights[fileName(path)] = tensor;
   writeSafetensors(join(to, WEIGHTS_FILE), weights, {
     floats,
-    metadata: { format: "pt", steps: String(progress.step) },
+    metadata: { format: "pt", steps: String(progress.step), [SCALE]: String(scale) },
   });
   const named = { ...config, extra: { architectures: ["BertForMaskedLM"], ...config.extra } };
   await writeAtomically(join(to, "config.json"), toJsonText(toBertConfigJson(named)));
@@ -66,9 +72,9 @@ export async function exportPretrained({
 }
 
 /**
- * Starts from the weights of a folder. Blocks of a shallower model are stacked until the depth is reached, and what the
- * folder lacks (another program's checkpoint has no pair head) is initialised.
- * @throws BackboneError `SHAPE_MISMATCH` when the sizes differ or the depth is no multiple
+ * Starts from the weights of a folder. Blocks of a shallower model are stacked until the depth is reached, of a deeper one
+ * the first are taken, and what the folder lacks (another program's checkpoint has no pair head) is initialised.
+ * @throws BackboneError `SHAPE_MISMATCH` when the sizes differ, or the depth is larger and no multiple
  */
 export async function initFromFolder(
   folder: string,
@@ -86,7 +92,8 @@ export async function initFromFolder(
     "typeVocab",
   ] as const;
   for (const name of sizes) if (own[name] !== config[name]) throw mismatch(path, name, config, own);
-  if (config.depth % own.depth !== 0) throw mismatch(path, "depth", config, own);
+  if (own.depth < config.depth && config.depth % own.depth !== 0)
+    throw mismatch(path, "depth", config, own);
 
   const source = await openWeights(folder);
   try {
@@ -100,7 +107,8 @@ export async function initFromFolder(
       const stored = fileName(name);
       if (source.files.has(stored)) params[name] = readShaped(source, stored, shape);
     }
-    return params;
+    const scale = Number(source.metadata[SCALE] ?? 1);
+    return Number.isFinite(scale) && scale > 0 ? scaleEmbeddings(params, 1 / scale) : params;
   } finally {
     source.close();
   }
