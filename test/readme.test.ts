@@ -87,6 +87,7 @@ describe("the README", () => {
     "README.md",
     "CONTRIBUTING.md",
     "docs/index.md",
+    "docs/words.md",
     "docs/architecture.md",
     "docs/results.md",
     "docs/serving.md",

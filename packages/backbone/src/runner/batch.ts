@@ -26,9 +26,8 @@ export interface TokenBatch {
 }
 
 /**
- * Pads rows to the longest of them.
- * @param multiple rounds the length up, so that fewer distinct shapes reach the runtime's memory planner
- * @param maxLength limits the rounding, not the rows
+ * Pads rows to the longest of them. `multiple` rounds the length up, so that fewer distinct shapes reach the runtime's
+ * memory planner; `maxLength` limits the rounding, not the rows.
  * @throws BackboneError `BAD_INPUT` when a row has more or fewer token types than tokens
  */
 export function toBatch(

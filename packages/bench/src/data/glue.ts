@@ -77,7 +77,7 @@ async function loadTest(
   };
 }
 
-/** The tasks that a folder holds, in the order of {@link glueTasks}. */
+/** The tasks that a folder holds, in the order of {@link glueTaskNames}. */
 export async function listGlueTasks(folder: string): Promise<string[]> {
   const names = new Set((await readFolder(folder)).map(foldTaskName));
   return glueTasks.filter((task) => names.has(foldTaskName(task.name))).map((task) => task.name);
