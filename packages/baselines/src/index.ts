@@ -44,7 +44,7 @@ export {
   estimateThreshold,
 } from "./free/adaptive-threshold.js";
 export { type FreeOptions, type FreeText, generateFree } from "./free/generate.js";
-export { type FreeTrainingOptions, freePhase } from "./free/training.js";
+export { type FreeAlignment, type FreeTrainingOptions, freePhase } from "./free/training.js";
 export { loadHashEe, type SavedHashEe, saveHashEe } from "./hashee/folder.js";
 export { openHashEe, type TokenwiseModel, type TokenwiseOutcome } from "./hashee/open.js";
 export { type HashEeInput, type HashEeOptions, hashEeOptions } from "./hashee/options.js";

@@ -21,27 +21,36 @@ export interface FreeTrainingOptions {
   readonly trains?: readonly string[];
   /** Weight of the distillation. @default 0.5 */
   readonly distill?: number;
+  /**
+   * Which shallow layer each teacher teaches: `dynamic`, the nearest at this step, from the top teacher down and always
+   * below the one before; `fixed`, one to one; `last`, the shallow exit's layer from the last layer alone.
+   * @default "dynamic"
+   */
+  readonly align?: FreeAlignment;
 }
+
+export type FreeAlignment = "dynamic" | "fixed" | "last";
 
 /** (s CE_s + L CE_L) / (s + L), plus the distillation. */
 export function freePhase({
   layer,
   trains = ["backbone.**"],
   distill = 0.5,
+  align = "dynamic",
   ...settings
 }: FreeTrainingOptions): TrainingPhase {
   return {
     name: "shallow-deep",
     trains,
     ...settings,
-    losses: { free: (step) => freeLoss(step, layer, distill) },
+    losses: { free: (step) => freeLoss(step, layer, { distill, align }) },
   };
 }
 
 function freeLoss(
   { exits, labels, shape, perRow }: TrainingStep,
   shallow: number,
-  distill: number,
+  { distill, align }: Required<Pick<FreeTrainingOptions, "distill" | "align">>,
 ): tf.Scalar {
   const { depth, hidden } = shape;
   const at = (layer: number) => exits[layer - 1] as (typeof exits)[number];
@@ -50,17 +59,47 @@ function freeLoss(
       tf.sum(softmaxCrossEntropy(at(layer).logits, labels)),
       layer / (shallow === depth ? depth : shallow + depth),
     );
-  const losses = shallow === depth ? [task(depth)] : [task(shallow), task(depth)];
-  // Deviates from the released code: layers are paired one to one ("unif"), not anew at every step.
-  for (const [student, teacher] of shallow === depth ? [] : layerPairs(shallow, depth)) {
-    const target = detached(() => tf.mul(at(teacher).hidden, 1));
-    const distance = tf.sum(tf.square(tf.sub(at(student).hidden, target)));
-    losses.push(tf.mul(distance, distill / (hidden * shallow)));
-  }
-  return tf.mul(
-    losses.reduce((a, b) => tf.add(a, b)),
-    perRow,
-  ) as tf.Scalar;
+  if (shallow === depth) return tf.mul(task(depth), perRow) as tf.Scalar;
+  const targets = new Map<number, tf.Tensor>();
+  const distance = (student: number, teacher: number): tf.Scalar => {
+    // Signals are computed when they are first read, which must be on the tape.
+    const deep = at(teacher).hidden;
+    const target = targets.get(teacher) ?? detached(() => tf.mul(deep, 1));
+    targets.set(teacher, target);
+    return tf.sum(tf.square(tf.sub(at(student).hidden, target)));
+  };
+  const pairs = align === "last" ? [[shallow, depth] as const] : layerPairs(shallow, depth);
+  const distances =
+    align === "dynamic"
+      ? nearest(
+          pairs.map(([, teacher]) =>
+            tf.stack(pairs.map(([student]) => distance(student, teacher))),
+          ) as tf.Tensor1D[],
+        )
+      : pairs.map(([student, teacher]) => distance(student, teacher));
+  const taught = distances.reduce((sum, own) => tf.add(sum, own));
+  const distilled = tf.mul(taught, distill / (hidden * pairs.length));
+  return tf.mul(tf.add(tf.add(task(shallow), task(depth)), distilled), perRow) as tf.Scalar;
+}
+
+/**
+ * The distance of every teacher, the top one first, to the student that is nearest to it among those below the student
+ * that was chosen before; where there is none below, to that one again. Entry t of `distances` holds those of teacher t to
+ * all students, `[students]`.
+ */
+export function nearest(distances: readonly tf.Tensor1D[]): tf.Scalar[] {
+  const count = distances.length;
+  const places = tf.range(0, count);
+  let below: tf.Tensor = tf.scalar(count);
+  return [...distances].reverse().map((own) => {
+    const isChosen = detached(() => {
+      const isAllowed = tf.less(places, tf.maximum(below, 1));
+      const place = tf.argMin(tf.where(isAllowed, own, 1e30));
+      return tf.cast(tf.equal(places, tf.cast(place, "float32")), "float32");
+    });
+    below = tf.sum(tf.mul(isChosen, places));
+    return tf.sum(tf.mul(own, isChosen));
+  });
 }
 
 /** The shallow layers and, evenly spread up to the last, those that teach them; layers count from 1. */
