@@ -4,6 +4,9 @@ import path from "node:path";
 import { readJson } from "../glue/cells.js";
 import { type ResultRow, writeFileWhole } from "../results.js";
 
+/** Prompts whose responses are kept for the report. */
+export const SAMPLES = 4;
+
 /** What a method wrote behind the first prompts, at every point. */
 export interface CellResponses {
   readonly method: string;

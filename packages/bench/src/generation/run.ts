@@ -4,24 +4,14 @@ import path from "node:path";
 import type { CausalDecoder } from "@cee/backbone";
 import { CausalLM } from "@cee/consistentee";
 import { createEngine, type Engine } from "@cee/engine";
-import {
-  alwaysAt,
-  calm,
-  calmMeta,
-  calmState,
-  type ExitStrategy,
-  shallowDeep,
-} from "@cee/exit-policies";
 import { BenchError } from "../errors.js";
 import { writePresentation } from "../export/presentation.js";
 import { fold } from "../glue/options.js";
 import type { BenchOutcome } from "../glue/output.js";
 import { createProgressLine, duration, type ProgressLine } from "../glue/progress.js";
-import { openRunFolder, type RunFolder } from "../glue/run-folder.js";
+import { openRunFolder } from "../glue/run-folder.js";
 import { checkStop, isStop } from "../glue/stop.js";
-import { machineOf, versionsOf } from "../glue/versions.js";
 import type { BertScore } from "../metrics/bert-score.js";
-import { matchedFields } from "../protocol/matched.js";
 import {
   type Failure,
   type ResponseSample,
@@ -29,51 +19,22 @@ import {
   type Results,
   writeResults,
 } from "../results.js";
-import {
-  loadRaw,
-  type PreparedData,
-  type PreparedTask,
-  prepareData,
-  type RawData,
-} from "./data.js";
-import { type DecodedPoint, type DecodingPoint, decodePoint, timePoints } from "./decode.js";
+import { type Cell, type CellSetting, type Reference, runCell } from "./cells.js";
+import { loadRaw, type PreparedData, prepareData, type RawData } from "./data.js";
+import { type DecodingPoint, decodePoint } from "./decode.js";
 import { describeDryRun } from "./dry-run.js";
-import { curveMetrics, type EvaluatedPoint, rowsOf, scoreTexts } from "./evaluate.js";
+import { scoreTexts } from "./evaluate.js";
 import { lengthsOf, textOptions } from "./lengths.js";
 import { DEFAULT_BACKBONES, startingDecoder } from "./model.js";
-import {
-  type GenerationMethod,
-  type GenerationOptions,
-  isModelSize,
-  parseFreshDecoder,
-} from "./options.js";
-import { type CellResponses, openResponses, type ResponsesFolder } from "./responses.js";
+import { type GenerationOptions, isModelSize, parseFreshDecoder } from "./options.js";
+import { generateOf, threadsOf, titles } from "./points.js";
+import { openResponses } from "./responses.js";
+import { resultsOf, samplesOf } from "./run-results.js";
 import { openScorer } from "./scorer.js";
-import { presets, type TrainingContext, trainExits, trainMeta, trainPolicies } from "./train.js";
+import { trainExits } from "./train.js";
 
-const titles: Readonly<Record<GenerationMethod, string>> = {
-  full: "Full depth",
-  calm: "CALM, softmax",
-  "calm-state": "CALM, state",
-  "calm-meta": "CALM, classifier",
-  consistentee: "ConsistentEE",
-  free: "FREE's rule",
-  "self-speculative": "Self-speculative",
-};
-
-/** What skipped layers get where a method leaves no choice. */
-const ownKeyValues: Readonly<Partial<Record<GenerationMethod, "recompute" | "verify">>> = {
-  free: "recompute",
-  "self-speculative": "verify",
-};
-
-const THRESHOLDS = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
-const COSINES = [0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 1];
-/** Prompts that are timed one by one, and rounds that count. */
-const TIMED = { prompts: 3, rounds: 3 } as const;
-const SAMPLES = 4;
 /** Raised when the same data and options give other numbers than before. */
-const VERSION = 1;
+const VERSION = 2;
 
 export interface GenerationHooks {
   readonly progress?: ProgressLine;
@@ -81,16 +42,9 @@ export interface GenerationHooks {
   readonly signal?: AbortSignal;
 }
 
-interface Run {
+interface Run extends CellSetting {
   readonly engine: Engine;
-  readonly options: GenerationOptions;
   readonly data: PreparedData;
-  readonly context: TrainingContext;
-  readonly bert: BertScore;
-  readonly folder: RunFolder;
-  readonly responses: ResponsesFolder;
-  readonly maxNewTokens: number;
-  readonly identity: Readonly<Record<string, string | number>>;
 }
 
 /**
@@ -223,298 +177,6 @@ async function runMethods(run: Run, start: CausalDecoder) {
   return { rows, failures, responses };
 }
 
-/** What every method of a task is compared with. */
-interface Reference {
-  readonly task: PreparedTask;
-  readonly references: readonly string[];
-  readonly point: DecodingPoint;
-  readonly decoded: EvaluatedPoint;
-}
-
-interface Cell extends CellResponses {
-  readonly rows: readonly ResultRow[];
-}
-
-async function runCell(
-  run: Run,
-  shared: CausalDecoder,
-  reference: Reference,
-  method: GenerationMethod,
-): Promise<Cell> {
-  const { options, context, folder, responses, identity } = run;
-  const { task } = reference;
-  const names = curveMetrics.map(({ suffix }) => ({
-    task: `${task.name}${suffix}`,
-    method,
-    seed: options.seed,
-  }));
-  const known = names.map((name) => folder.cells.read(name, identity));
-  const said = responses.read(task.name, method);
-  if (known.every((rows) => rows !== undefined) && said)
-    return { ...said, rows: known.flatMap((rows) => rows ?? []) };
-  const opened: CausalLM[] = [];
-  const open = async (decoder: CausalDecoder, strategy: ExitStrategy, more: object = {}) => {
-    const model = await CausalLM.open(decoder, { ...threadsOf(options), strategy, ...more });
-    opened.push(model);
-    return model;
-  };
-  try {
-    const points = await pointsOf(run, shared, method, open);
-    const decoded: DecodedPoint[] = [];
-    for (const [index, point] of points.entries()) {
-      context.progress.update(
-        `${task.name}: ${titles[method]}, point ${index + 1} of ${points.length}`,
-      );
-      decoded.push(await decodePoint(point, task.prompts, context.signal));
-    }
-    context.progress.update(`${task.name}: ${titles[method]}, timing`);
-    const timed = task.prompts.slice(0, TIMED.prompts);
-    const [speed, ...speeds] = await timePoints(
-      [reference.point, ...points],
-      timed,
-      TIMED.rounds,
-      context.signal,
-    );
-    const evaluated: EvaluatedPoint[] = [];
-    for (const [index, one] of decoded.entries()) {
-      const scored = await scoreTexts(one.texts, reference.references, run.bert);
-      evaluated.push({ decoded: one, scored, speed: speeds[index] });
-    }
-    const full: EvaluatedPoint = { ...reference.decoded, speed };
-    const rows = rowsOf({
-      task: task.name,
-      method,
-      seed: options.seed,
-      layers: shared.shape.depth,
-      options: { keyValues: ownKeyValues[method] ?? options.keyValues },
-      full,
-      points: evaluated,
-    });
-    const cell: CellResponses = {
-      method,
-      points: [full, ...evaluated].map(({ decoded: one, scored }) => ({
-        knob: one.knob,
-        speedup: shared.shape.depth / meanOf(one.exits.flat()),
-        texts: one.texts.slice(0, SAMPLES),
-        scores: scored.rougeL.slice(0, SAMPLES),
-      })),
-    };
-    for (const name of names)
-      await folder.cells.write(
-        name,
-        identity,
-        rows.filter((row) => row.task === name.task),
-      );
-    await responses.write(task.name, cell);
-    return { ...cell, rows };
-  } finally {
-    for (const model of opened) await model.dispose();
-  }
-}
-
-type Open = (decoder: CausalDecoder, strategy: ExitStrategy, more?: object) => Promise<CausalLM>;
-
-/** The points of a method's curve, with what has to be trained for them. */
-async function pointsOf(
-  run: Run,
-  shared: CausalDecoder,
-  method: GenerationMethod,
-  open: Open,
-): Promise<DecodingPoint[]> {
-  const { maxNewTokens: maxLength, options, context } = run;
-  const sweep = (
-    model: CausalLM,
-    create: (value: number) => ExitStrategy,
-    name: string,
-    values: readonly number[],
-  ) =>
-    values.map(
-      (value): DecodingPoint => ({
-        knob: { name, value },
-        model,
-        generate: generateOf(run, create(value)),
-      }),
-    );
-  switch (method) {
-    case "full":
-      return [];
-    case "calm": {
-      const create = (threshold: number) => calm({ threshold, maxLength });
-      return sweep(await open(shared, create(1)), create, "threshold", THRESHOLDS);
-    }
-    case "calm-state": {
-      // The paper's comparison has a constant threshold here.
-      const create = (threshold: number) => calmState({ threshold, decay: "none", maxLength });
-      return sweep(await open(shared, create(1)), create, "threshold", COSINES);
-    }
-    case "calm-meta": {
-      const { strategyParams } = await trainMeta(context, shared);
-      const create = (threshold: number) => calmMeta({ threshold, maxLength });
-      const model = await open(shared, create(1), { strategyParams });
-      return sweep(model, create, "threshold", THRESHOLDS);
-    }
-    case "consistentee": {
-      const points: DecodingPoint[] = [];
-      for (const alpha of presets[options.preset].alphas) {
-        const { decoder, strategy, strategyParams } = await trainPolicies(context, shared, alpha);
-        const model = await open(decoder, strategy, { strategyParams });
-        points.push({
-          knob: { name: "alpha", value: alpha },
-          model,
-          generate: generateOf(run, strategy),
-        });
-      }
-      return points;
-    }
-    case "free": {
-      const layer = Math.max(1, Math.round(shared.shape.depth / 3));
-      const create = (threshold: number) => shallowDeep({ layer, threshold });
-      const model = await open(shared, create(1), { exits: [layer] });
-      return sweep(model, create, "threshold", THRESHOLDS).map((point) => ({
-        ...point,
-        generate: { ...point.generate, keyValues: "recompute" },
-      }));
-    }
-    case "self-speculative": {
-      const points: DecodingPoint[] = [];
-      for (let layer = 1; layer < shared.shape.depth; layer += 1) {
-        const strategy = alwaysAt({ layer });
-        const model = await open(shared, strategy, { exits: [layer] });
-        const generate = { ...generateOf(run, strategy), keyValues: "verify" as const };
-        points.push({ knob: { name: "layer", value: layer }, model, generate });
-      }
-      return points;
-    }
-  }
-}
-
-function generateOf(
-  { maxNewTokens, options }: Pick<Run, "maxNewTokens" | "options">,
-  strategy: ExitStrategy | undefined,
-) {
-  return { maxNewTokens, keyValues: options.keyValues, ...(strategy ? { strategy } : {}) };
-}
-
-function threadsOf({ threads }: GenerationOptions) {
-  return { threads: threads ?? 1 };
-}
-
-/** Speed-ups that the report puts beside each other, nearest points taken. */
-const SHOWN = [1.25, 1.5, 2, 3];
-
-function samplesOf(
-  { task, references, decoded }: Reference,
-  cells: readonly CellResponses[],
-): ResponseSample[] {
-  return task.prompts.slice(0, SAMPLES).map(({ id, text }, row) => ({
-    task: task.name,
-    id,
-    prompt: text,
-    reference: references[row] as string,
-    answers: [
-      {
-        method: "full",
-        knob: null,
-        speedup: 1,
-        score: decoded.scored.rougeL[row] as number,
-        text: decoded.decoded.texts[row] as string,
-      },
-      ...cells.flatMap(({ method, points }) => {
-        const own = points.filter(({ knob }) => knob !== null);
-        const near = SHOWN.map((wanted) =>
-          own.reduce<(typeof own)[number] | undefined>((best, point) => {
-            const off = (one: { readonly speedup: number }) => Math.abs(one.speedup - wanted);
-            return best === undefined || off(point) < off(best) ? point : best;
-          }, undefined),
-        );
-        return [...new Set(near)].flatMap((point) =>
-          point
-            ? [
-                {
-                  method,
-                  knob: point.knob,
-                  speedup: point.speedup,
-                  score: point.scores[row] as number,
-                  text: point.texts[row] as string,
-                },
-              ]
-            : [],
-        );
-      }),
-    ],
-  }));
-}
-
-function resultsOf(
-  { engine, options, data, bert, maxNewTokens }: Run,
-  {
-    backbone,
-    decoder,
-    rows,
-    failures,
-    responses,
-  }: {
-    readonly backbone: string;
-    readonly decoder: CausalDecoder;
-    readonly rows: readonly ResultRow[];
-    readonly failures: readonly Failure[];
-    readonly responses: readonly ResponseSample[];
-  },
-): Results {
-  const { depth, hidden, vocabSize, maxPositions } = decoder.config;
-  return {
-    schema: 1,
-    command: options.command,
-    preset: options.preset,
-    backbone: {
-      name: path.basename(backbone),
-      depth,
-      hidden,
-      vocabSize,
-      maxPositions,
-      heads: decoder.heads,
-    },
-    data: {
-      source: data.source,
-      trainingTexts: data.train.length,
-      leftOut: data.leftOut,
-      bertScore: `${bert.identity}, layer ${bert.layer}`,
-      maxNewTokens,
-      decoding: "greedy",
-      tasks: Object.fromEntries(
-        data.tasks.flatMap((task) =>
-          curveMetrics.map(({ suffix }) => [
-            `${task.name}${suffix}`,
-            {
-              prompts: task.prompts.length,
-              reference: task.reference === "own" ? "full depth's own response" : "gold summary",
-              cutInputs: task.cut,
-              inputKept: `${(100 * task.kept).toFixed(1)} %`,
-            },
-          ]),
-        ),
-      ),
-    },
-    rows,
-    titles: {
-      tasks: Object.fromEntries(
-        data.tasks.flatMap(({ name, title }) =>
-          curveMetrics.map(({ suffix, title: metric }) => [
-            `${name}${suffix}`,
-            `${title}${metric}`,
-          ]),
-        ),
-      ),
-      methods: Object.fromEntries(options.methods.map((method) => [method, titles[method]])),
-    },
-    versions: versionsOf(engine),
-    machine: machineOf(engine),
-    ...(failures.length > 0 ? { failures } : {}),
-    matched: matchedFields(rows),
-    responses,
-  };
-}
-
 async function dryRun(
   engine: Engine,
   options: GenerationOptions,
@@ -556,8 +218,4 @@ function digestOf({ train, tasks }: PreparedData): string {
     for (const { id, ids, reference } of prompts)
       hash.update(`${name} ${id} ${ids.join()} ${reference}\n`);
   return hash.digest("hex").slice(0, 16);
-}
-
-function meanOf(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
