@@ -129,7 +129,7 @@ describe("the guide to writing a strategy", () => {
   });
 });
 
-describe("the page of a layer-wise method", () => {
+describe("the page of a method", () => {
   const pages = [
     "berxit",
     "cat",
@@ -143,6 +143,14 @@ describe("the page of a layer-wise method", () => {
     "ztw",
     "consistentee",
   ];
+
+  it.each([
+    ["calm", "calm lower-is-faster"],
+    ["free", "shallow-deep shallow-deep"],
+  ])("of generation shows a program that runs: %s", async (page, printed) => {
+    const markdown = readFileSync(join(root, "docs", "methods", `${page}.md`), "utf8");
+    expect(await printedBy(moduleOf("baselines", codeOf(markdown)))).toEqual([printed]);
+  });
 
   it.each(pages)("shows a program that runs: %s", async (page) => {
     const markdown = readFileSync(join(root, "docs", "methods", `${page}.md`), "utf8");
