@@ -45,14 +45,14 @@ const commands: Readonly<Record<string, Entry>> = {
     summary: "compare methods: bench glue, bench paper, bench engine and others",
     run: (words, names) => main(words, names.bench),
   },
-  pretrain: {
-    summary: "pre-train an encoder on text files",
-    run: async (words) => (await import("./commands/pretrain.js")).pretrainCommand(words),
-  },
-  export: {
-    summary: "write a model with exits as one ONNX file, its exits inside",
-    run: async (words) => (await import("./commands/export.js")).exportCommand(words),
-  },
+  pretrain: entry(
+    "pre-train an encoder on text files",
+    async () => (await import("./commands/pretrain.js")).pretrainCommand,
+  ),
+  export: entry(
+    "write a model with exits as one ONNX file, its exits inside",
+    async () => (await import("./commands/export.js")).exportCommand,
+  ),
   doctor: entry(
     "say what this machine computes with, and what would make it faster",
     async () => (await import("./commands/doctor.js")).doctorCommand,

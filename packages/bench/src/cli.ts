@@ -314,10 +314,7 @@ const usageCodes: readonly unknown[] = [
 /** 2 for a command line that can't be meant, 1 for everything else that goes wrong. */
 export function exitCodeOf(cause: unknown): 1 | 2 {
   const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };
-  const isUsage =
-    usageCodes.includes(code) ||
-    (typeof code === "string" && code.startsWith("ERR_PARSE_ARGS_")) ||
-    (typeof who === "string" && who.startsWith("--"));
+  const isUsage = usageCodes.includes(code) || (typeof who === "string" && who.startsWith("--"));
   return isUsage ? 2 : 1;
 }
 

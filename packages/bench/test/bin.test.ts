@@ -1,10 +1,11 @@
 /** @file The program `cee`, built as it is published, and the repository's scripts that run it from the sources. */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cee } from "../src/cee.js";
 import { exitCodeOf } from "../src/cli.js";
 
 const home = fileURLToPath(new URL("..", import.meta.url));
@@ -97,7 +98,8 @@ describe("the repository's script", () => {
     ["bench", ["--help"], "Usage: pnpm bench <command>"],
     ["cee", ["--help"], "Usage: pnpm cee <command>"],
     ["cee", ["bench", "--help"], "Usage: pnpm bench <command>"],
-    ["cee", ["pretrain", "--help"], "Usage: cee pretrain"],
+    ["cee", ["pretrain", "--help"], "Usage: pnpm cee pretrain"],
+    ["cee", ["export", "--help"], "Usage: pnpm cee export"],
   ])("%s %j runs", (name, words, start) => {
     const [tsx, ...args] = scripts[name].split(" ");
     expect(tsx).toBe("tsx");
@@ -108,7 +110,29 @@ describe("the repository's script", () => {
   });
 });
 
-it("an option that pretrain does not know is a usage error", () => {
-  const code = "ERR_PARSE_ARGS_UNKNOWN_OPTION";
-  expect(exitCodeOf(Object.assign(new TypeError("Unknown option"), { code }))).toBe(2);
+describe("pretrain", () => {
+  const refusal = async (...words: string[]) =>
+    cee(["pretrain", ...words], { cee: "pnpm cee", bench: "" }).catch((cause: unknown) => cause);
+
+  it.each([
+    [["--corpsu", "a"], 'Did you mean "corpus"?'],
+    [[], "[--corpus] is needed. Try: pnpm cee pretrain"],
+    [["--corpus", "a.txt", "--out", "b"], "[--config] is needed"],
+    [["--export", "b", "--config", "c.json"], "[--out] is needed"],
+    [["a.txt", "--config", "c.json", "--out", "b", "--minutes", "0"], "a number above 0"],
+    [["--corpus"], "[--corpus] expected a file or folder"],
+    [["--progress=yes"], "takes no value"],
+  ])("%j is a usage error", async (words, part) => {
+    const cause = await refusal(...words);
+    expect((cause as Error).message).toContain(part);
+    expect(exitCodeOf(cause)).toBe(2);
+  });
+
+  it("says what is wrong with the settings of what it is to export", async () => {
+    const file = join(folder, "settings.json");
+    const words = ["--export", join(folder, "weights"), "--out", folder, "--config"];
+    expect(await refusal(...words, file)).toMatchObject({ code: "MISSING_FILE", who: "--config" });
+    writeFileSync(file, "{");
+    expect(await refusal(...words, file)).toMatchObject({ code: "BAD_FILE", who: file });
+  });
 });

@@ -1,13 +1,13 @@
 /** @file `cee export`: a trained model as one ONNX file with its exits inside, compared with the library afterwards. */
 import { existsSync, readFileSync } from "node:fs";
 import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
-import { parseArgs } from "../arguments.js";
 import { BenchError } from "../errors.js";
-import { createReader } from "../glue/options.js";
+import { type Args, createReader } from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
+import type { CeeCommand } from "./command.js";
 import { modelParts } from "./model-options.js";
 
-export const EXPORT_USAGE = `Usage: cee export <folder or hub id> [options]
+const help = (cee: string) => `Usage: ${cee} export <folder or hub id> [options]
 
 Writes a model with exits as one ONNX file (opset 17) that takes token ids, mask and type ids, and gives logits, prediction
 and exit_layer. The exits are inside: layers that nobody needs do not run. The strategy's knob is an input of the file, so
@@ -33,9 +33,9 @@ that accuracy and speed can be traded without another export.
 Exit codes: 0 written and alike, 1 something failed or the file decides otherwise, 2 the command line was wrong.
 
 Examples:
-  cee export ./sst2-consistentee
-  cee export ./sst2-consistentee --rows one --out sst2-one.onnx --texts dev-sentences.txt
-  cee export ./sst2-entropy --knob 0.3 --out sst2.onnx --force
+  ${cee} export ./sst2-consistentee
+  ${cee} export ./sst2-consistentee --rows one --out sst2-one.onnx --texts dev-sentences.txt
+  ${cee} export ./sst2-entropy --knob 0.3 --out sst2.onnx --force
 `;
 
 const OPTIONS = [
@@ -51,73 +51,70 @@ const OPTIONS = [
   "threads",
 ];
 
-/** Runs the command; returns the exit code. @throws BenchError; what loading, exporting and running the model throws */
-export async function exportCommand(words: readonly string[]): Promise<number> {
-  if (words.some((word) => word === "--help" || word === "-h")) {
-    process.stdout.write(EXPORT_USAGE);
-    return 0;
-  }
-  const args = parseArgs(words, {
-    flags: ["force", "exit-logits", "json"],
-    lists: ["plugin"],
-    operand: "model",
-  });
-  const read = createReader(args, [...OPTIONS, "force", "exit-logits", "json"]);
-  const model = read.text("model");
-  if (model === undefined)
-    throw new BenchError(
-      "BAD_OPTION",
-      "export",
-      "expected a folder or a hub id, got nothing. Try: cee export ./my-model",
-    );
-  const out = read.text("out") ?? "model.onnx";
-  if (args.force !== true && existsSync(out))
-    throw new BenchError(
-      "BAD_OPTION",
-      "--out",
-      `there is a file ${out} already. Name another, or overwrite it with --force.`,
-    );
-  const knob = read.number("knob", "a number", Number.isFinite);
-  const rows = read.choice("rows", ["one", "many"] as const) ?? "many";
-  const precision = read.choice("precision", ["float32", "float16", "int8"] as const) ?? "float32";
-  const strategy = read.text("strategy");
-  const threads = read.whole("threads", 1);
-  const texts = read.text("texts");
-  const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
-  return untilStopped(async (signal) => {
-    const loading: LoadPartsOptions = {
-      ...(await modelParts(read, signal)),
-      ...(strategy !== undefined && { strategy }),
-    };
-    const dial = knob === undefined ? {} : { knob };
-    const { checkExport, exportModel } = await import("@cee/consistentee");
-    const exported = await exportModel(model, out, {
-      ...loading,
-      ...dial,
-      ...{ rows, precision, exitLogits: args["exit-logits"] === true },
-    });
-    const isJson = args.json === true;
-    if (!isJson) process.stdout.write(describe(exported, rows));
-    const comparison =
-      inputs === 0
-        ? undefined
-        : await checkExport(model, out, {
-            ...loading,
-            ...dial,
-            ...(threads !== undefined && { threads }),
-            rows,
-            inputs,
-          });
-    const isExact = precision === "float32";
-    if (isJson)
-      process.stdout.write(
-        `${JSON.stringify({ model, ...exported, rows, precision, comparison: comparison ?? null })}\n`,
+export const exportCommand: CeeCommand = {
+  help,
+  flags: ["force", "exit-logits", "json"],
+  lists: ["plugin"],
+  operand: "model",
+  async run(args: Args, cee: string): Promise<number> {
+    const read = createReader(args, [...OPTIONS, "force", "exit-logits", "json"]);
+    const model = read.text("model");
+    if (model === undefined)
+      throw new BenchError(
+        "BAD_OPTION",
+        "export",
+        `expected a folder or a hub id, got nothing. Try: ${cee} export ./my-model`,
       );
-    else if (comparison)
-      process.stdout.write(compared(comparison, texts ?? "random tokens", isExact));
-    return !comparison || !isExact || comparison.unexplained === 0 ? 0 : 1;
-  });
-}
+    const out = read.text("out") ?? "model.onnx";
+    if (args.force !== true && existsSync(out))
+      throw new BenchError(
+        "BAD_OPTION",
+        "--out",
+        `there is a file ${out} already. Name another, or overwrite it with --force.`,
+      );
+    const knob = read.number("knob", "a number", Number.isFinite);
+    const rows = read.choice("rows", ["one", "many"] as const) ?? "many";
+    const precision =
+      read.choice("precision", ["float32", "float16", "int8"] as const) ?? "float32";
+    const strategy = read.text("strategy");
+    const threads = read.whole("threads", 1);
+    const texts = read.text("texts");
+    const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
+    return untilStopped(async (signal) => {
+      const loading: LoadPartsOptions = {
+        ...(await modelParts(read, signal)),
+        ...(strategy !== undefined && { strategy }),
+      };
+      const dial = knob === undefined ? {} : { knob };
+      const { checkExport, exportModel } = await import("@cee/consistentee");
+      const exported = await exportModel(model, out, {
+        ...loading,
+        ...dial,
+        ...{ rows, precision, exitLogits: args["exit-logits"] === true },
+      });
+      const isJson = args.json === true;
+      if (!isJson) process.stdout.write(describe(exported, rows));
+      const comparison =
+        inputs === 0
+          ? undefined
+          : await checkExport(model, out, {
+              ...loading,
+              ...dial,
+              ...(threads !== undefined && { threads }),
+              rows,
+              inputs,
+            });
+      const isExact = precision === "float32";
+      if (isJson)
+        process.stdout.write(
+          `${JSON.stringify({ model, ...exported, rows, precision, comparison: comparison ?? null })}\n`,
+        );
+      else if (comparison)
+        process.stdout.write(compared(comparison, texts ?? "random tokens", isExact));
+      return !comparison || !isExact || comparison.unexplained === 0 ? 0 : 1;
+    });
+  },
+};
 
 function describe(
   { files, bytes, strategy, knob, notes }: ExportedModel,

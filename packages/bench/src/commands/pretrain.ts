@@ -1,6 +1,5 @@
 /** @file `cee pretrain`: masked language modelling on text files, from scratch or from a pre-trained folder. */
 import { readFile } from "node:fs/promises";
-import { parseArgs } from "node:util";
 import {
   type Evaluation,
   exportPretrained,
@@ -10,13 +9,18 @@ import {
 } from "@cee/backbone";
 import { createEngine } from "@cee/engine";
 import { BenchError } from "../errors.js";
-import { listenForStop } from "../glue/stop.js";
+import { type Args, createReader } from "../glue/options.js";
+import { createProgressLine, duration, type ProgressLine } from "../glue/progress.js";
+import { checkStop, untilStopped } from "../glue/stop.js";
+import type { CeeCommand } from "./command.js";
 
-export const PRETRAIN_USAGE = `Usage: cee pretrain --corpus <files> --config <file> --out <folder> [options]
+const help = (
+  cee: string,
+) => `Usage: ${cee} pretrain --corpus <files> --config <file> --out <folder> [options]
 
 Pre-trains an encoder on text. Run again with the same --out to go on where it was stopped.
 
-  --corpus <path>    text file or folder, UTF-8; may be repeated
+  --corpus <path>    text file or folder, UTF-8; may be repeated, and followed by more files
   --config <file>    JSON: the model's sizes and the run's settings
   --out <folder>     receives vocabulary, checkpoint, and at the end the weights
   --init <folder>    start from these weights and this vocabulary
@@ -25,101 +29,115 @@ Pre-trains an encoder on text. Run again with the same --out to go on where it w
   --threads <n>      threads of the runtime (default: all processors)
   --export <folder>  only write the weights of the last checkpoint there
   --progress         print a line every 30 seconds even where there is no terminal
+
+Ctrl-C stops after the step in progress, with a checkpoint; the same command goes on from there.
+Exit codes: 0 done, 1 something failed, 2 the command line was wrong, 130 stopped.
+
+Examples:
+  ${cee} pretrain --corpus books/*.txt --config small.json --out runs/small
+  ${cee} pretrain --config small.json --out runs/small --export small
 `;
 
-/** Runs the command; returns the exit code, 130 or 143 after a signal, with a checkpoint. @throws BackboneError; BenchError `BAD_OPTION`; TypeError for an option that is not known. */
-export async function pretrainCommand(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      corpus: { type: "string", multiple: true },
-      config: { type: "string" },
-      out: { type: "string" },
-      init: { type: "string" },
-      cache: { type: "string" },
-      minutes: { type: "string" },
-      threads: { type: "string" },
-      export: { type: "string" },
-      progress: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(PRETRAIN_USAGE);
-    return 0;
-  }
-  // A shell expands --corpus a/*.txt into one value and positionals.
-  const corpus = [...(values.corpus ?? []), ...positionals];
-  const { config, out } = values;
-  if (values.export !== undefined && config !== undefined && out !== undefined) {
-    const { model } = parsePretrainSettings(JSON.parse(await readFile(config, "utf8")), config);
-    const progress = await exportPretrained({ from: out, to: values.export, config: model });
-    log(`weights after ${progress.step} steps: ${values.export}`);
-    return 0;
-  }
-  if (corpus.length === 0 || config === undefined || out === undefined) {
-    throw new BenchError(
-      "BAD_OPTION",
-      "pretrain",
-      `--corpus, --config and --out are needed, got ${argv.join(" ") || "nothing"}. See cee pretrain --help.`,
-    );
-  }
-  const minutes = positive("minutes", values.minutes);
-  const threads = positive("threads", values.threads);
-  const stop = listenForStop(log);
-  const engine = await createEngine({ log, ...(threads ? { threads } : {}) });
-  try {
-    const result = await pretrain({
-      engine,
-      corpus,
-      config,
-      out,
-      init: values.init,
-      cache: values.cache,
-      minutes,
-      signal: stop.signal,
-      log,
-      onProgress: createPrinter(values.progress === true),
-      onEvaluation: (evaluation) => log(describe(evaluation)),
+export const pretrainCommand: CeeCommand = {
+  help,
+  flags: ["progress"],
+  lists: ["corpus"],
+  // A shell turns --corpus a/*.txt into one value and words that follow.
+  operands: "files",
+  async run(args: Args, cee: string): Promise<number> {
+    const read = createReader(args, [
+      ...["corpus", "files", "config", "out", "init", "cache", "minutes", "threads", "export"],
+      "progress",
+    ]);
+    const corpus = [args.corpus ?? [], args.files ?? []].flat() as readonly string[];
+    if (corpus.includes(""))
+      throw new BenchError("BAD_OPTION", "--corpus", "expected a file or folder, got nothing.");
+    const [config, out, exported] = [read.text("config"), read.text("out"), read.text("export")];
+    const minutes = read.number("minutes", "a number above 0", (value) => value > 0);
+    const threads = read.whole("threads", 1);
+    const needed = { corpus: exported ?? corpus[0], config, out };
+    for (const [name, value] of Object.entries(needed))
+      if (value === undefined)
+        throw new BenchError(
+          "BAD_OPTION",
+          `--${name}`,
+          `is needed. Try: ${cee} pretrain --corpus texts --config sizes.json --out runs/own`,
+        );
+    const run = { corpus, config: config as string, out: out as string };
+    const progress = createProgressLine();
+    const log = (line: string) => progress.print(line);
+    if (exported !== undefined) {
+      const { model } = parsePretrainSettings(await readSettings(run.config), run.config);
+      const { step } = await exportPretrained({ from: run.out, to: exported, config: model });
+      log(`weights after ${step} steps: ${exported}`);
+      return 0;
+    }
+    return untilStopped(async (signal) => {
+      const engine = await createEngine({ log, ...(threads === undefined ? {} : { threads }) });
+      try {
+        const { done, progress: reached } = await pretrain({
+          ...run,
+          engine,
+          init: read.text("init"),
+          cache: read.text("cache"),
+          minutes,
+          signal,
+          log,
+          onProgress: showSteps(progress, args.progress === true),
+          onEvaluation: (evaluation) => log(describe(evaluation)),
+        });
+        log(
+          done
+            ? `finished after ${reached.step} steps: ${out}`
+            : `stopped after ${reached.step} steps; run again to go on: ${out}`,
+        );
+        // It returns when it is told to stop; who runs this command learns it from the exit code.
+        checkStop(signal);
+        return 0;
+      } finally {
+        progress.stop();
+        await engine.dispose();
+      }
     });
-    log(
-      result.done
-        ? `finished after ${result.progress.step} steps: ${out}`
-        : `stopped after ${result.progress.step} steps; run again to go on: ${out}`,
-    );
-    return stop.exitCode() ?? 0;
-  } finally {
-    stop.release();
-    await engine.dispose();
+  },
+};
+
+/** @throws BenchError `MISSING_FILE` or `BAD_FILE` */
+async function readSettings(file: string): Promise<unknown> {
+  const text = await readFile(file, "utf8").catch((cause: Error) => {
+    throw new BenchError("MISSING_FILE", "--config", `can't read ${file}: ${cause.message}.`, {
+      cause,
+    });
+  });
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const found = (cause as Error).message;
+    throw new BenchError("BAD_FILE", file, `is not JSON: ${found}. Mend the file.`, { cause });
   }
 }
 
-function log(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
+const QUIET_MS = 30_000;
 
-function positive(name: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (value > 0) return value;
-  const message = `--${name} must be a number above 0, got "${text}". Leave it out for no limit.`;
-  throw new BenchError("BAD_OPTION", "pretrain", message);
-}
-
-function createPrinter(always: boolean): (report: PretrainReport) => void {
-  const isTerminal = process.stderr.isTTY;
-  const every = isTerminal ? 500 : 30_000;
-  let last = 0;
-  return (report) => {
+/** The progress line; where there is no terminal, a line now and then if that is wanted. */
+function showSteps(progress: ProgressLine, always: boolean): (report: PretrainReport) => void {
+  const isTerminal = process.stderr.isTTY === true;
+  let before: number | undefined;
+  let printed = 0;
+  return ({ step, steps, loss, norm, learningRate, tokensPerSecond, secondsLeft }) => {
+    const speed = `loss ${loss.toFixed(3)}  norm ${norm.toFixed(2)}  rate ${learningRate.toExponential(2)}  ${Math.round(tokensPerSecond)} tokens/s`;
+    const line = `step ${step}/${steps}  ${speed}`;
+    if (before === undefined) {
+      progress.plan(steps);
+      progress.settle(step - 1);
+    }
+    progress.update(line, step - (before ?? step - 1));
+    before = step;
+    if (isTerminal || !always) return;
     const now = Date.now();
-    if (!(isTerminal || always) || (now - last < every && report.step < report.steps)) return;
-    last = now;
-    const line =
-      `step ${report.step}/${report.steps}  loss ${report.loss.toFixed(3)}  norm ${report.norm.toFixed(2)}  ` +
-      `rate ${report.learningRate.toExponential(2)}  ${Math.round(report.tokensPerSecond)} tokens/s  ` +
-      `${duration(report.secondsLeft)} left`;
-    process.stderr.write(isTerminal ? `\r\u001b[K${line}` : `${line}\n`);
+    if (now - printed < QUIET_MS && step < steps) return;
+    printed = now;
+    progress.print(`${line}  ${duration(secondsLeft)} left`);
   };
 }
 
@@ -127,9 +145,4 @@ function describe({ step, tokens, pairs }: Evaluation): string {
   const list = (losses: readonly number[]) => losses.map((loss) => loss.toFixed(3)).join(" ");
   const tail = pairs.length > 0 ? `; pairs ${list(pairs)}` : "";
   return `held-out loss at step ${step}, layers 1 to ${tokens.length}: ${list(tokens)}${tail}`;
-}
-
-function duration(seconds: number): string {
-  const minutes = Math.round(seconds / 60);
-  return minutes >= 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes} min`;
 }
