@@ -9,7 +9,6 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import {
   createCausalDecoder,
@@ -17,10 +16,12 @@ import {
   saveCausalDecoder,
 } from "../packages/backbone/src/index.js";
 import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
+import { graded } from "../packages/consistentee/test/support.js";
 import { scratchFolder, texts, tinyParts } from "../packages/consistentee/test/tiny-model.js";
 import { GUIDE_SECTIONS } from "../packages/exit-policies/src/testing/guide.js";
+import type { ConformanceCheck } from "../packages/exit-policies/src/testing/index.js";
+import { blocksOf, documents, root, textOf } from "./documents.js";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = readFileSync(join(root, "README.md"), "utf8");
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
@@ -29,20 +30,28 @@ afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-function blocksOf(markdown: string): string[] {
-  return [...markdown.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code as string);
+/** The blocks that tests here asked for, each to run it. */
+const taken = new Set<string>();
+
+function take(blocks: readonly string[]): readonly string[] {
+  for (const block of blocks) taken.add(block);
+  return blocks;
+}
+
+function programsOf(markdown: string): string[] {
+  return blocksOf(markdown).flatMap(({ language, code }) => (language === "ts" ? [code] : []));
 }
 
 /** The TypeScript blocks of a Markdown text, in order, as one module. */
 function codeOf(markdown: string): string {
-  return blocksOf(markdown).join("\n");
+  return take(programsOf(markdown)).join("\n");
 }
 
 /** The one block that holds a text. */
 function blockWith(text: string, markdown: string): string {
-  const found = blocksOf(markdown).filter((block) => block.includes(text));
+  const found = programsOf(markdown).filter((block) => block.includes(text));
   expect(found).toHaveLength(1);
-  return found[0] as string;
+  return take(found)[0] as string;
 }
 
 /** Writes a module inside a package, where its imports resolve. The folder is ignored by git. */
@@ -83,21 +92,7 @@ describe("the README", () => {
       expect(readme.split("\n")).toContain(`npx -y ${manifest.packageManager} ${command}`);
   });
 
-  it.each([
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/index.md",
-    "docs/words.md",
-    "docs/architecture.md",
-    "docs/results.md",
-    "docs/serving.md",
-    "docs/generation.md",
-    "docs/results-generation.md",
-    "docs/train-on-your-data.md",
-    "docs/write-a-strategy.md",
-    "packages/consistentee/README.md",
-    "packages/model-mini/README.md",
-  ])("links to what is there: %s", (page) => {
+  it.each(documents)("links to what is there: %s", (page) => {
     const text = readFileSync(join(root, page), "utf8");
     const links = [...text.matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link]) => link as string);
     for (const link of links) {
@@ -112,10 +107,23 @@ describe("the README", () => {
   });
 });
 
+/** The checks that a test file registers with `it`, as a program. */
+async function checksOf(path: string): Promise<readonly ConformanceCheck[]> {
+  const { checks } = await import(/* @vite-ignore */ path);
+  expect(checks.length).toBeGreaterThan(20);
+  return checks;
+}
+
+const collecting = `export const checks = [];
+const it = (name, run) => checks.push({ name, run });
+`;
+
 const guide = readFileSync(join(root, "docs", "write-a-strategy.md"), "utf8");
-const { default: guided } = await import(
-  /* @vite-ignore */ moduleOf("exit-policies", blockWith("defineExitStrategy({", guide))
-);
+const guided = moduleOf("exit-policies", blockWith("defineExitStrategy({", guide));
+cpSync(guided, join(dirname(guided), "steady-margin.ts"));
+const guidedTest = join(dirname(guided), "test.ts");
+writeFileSync(guidedTest, `${collecting}${blockWith("conformance(steadyMargin", guide)}`);
+const guidedChecks = await checksOf(guidedTest);
 
 describe("the guide to writing a strategy", () => {
   it("has every section that a failed check may name", () => {
@@ -123,9 +131,8 @@ describe("the guide to writing a strategy", () => {
     expect(headings).toEqual(Object.values(GUIDE_SECTIONS));
   });
 
-  describe("shows a strategy that", () => {
-    const configurations = [[], [{ margin: 0.8, layers: 1 }]];
-    for (const check of conformance(guided, { configurations })) it(check.name, check.run);
+  describe("shows a test that says of its strategy that", () => {
+    for (const check of guidedChecks) it(check.name, check.run);
   });
 });
 
@@ -274,10 +281,48 @@ describe("a package's README", () => {
     }
   });
 
-  it("shows the same strategy: exit-policies", () => {
+  it("shows the same strategy and its test: exit-policies", async () => {
     const text = readFileSync(join(root, "packages", "exit-policies", "README.md"), "utf8");
     const body = own.slice(own.indexOf("defineExitStrategy({"));
     expect(body).not.toBe("");
-    expect(codeOf(text)).toContain(body);
+    const code = codeOf(text);
+    expect(code).toContain(body);
+    for (const { run } of await checksOf(moduleOf("exit-policies", `${collecting}${code}`)))
+      await run();
+  });
+
+  it("shows what a trained policy says: consistentee", async () => {
+    const text = readFileSync(join(root, "packages", "consistentee", "README.md"), "utf8");
+    const code = blockWith("policyReport(record", text);
+    const imports = code.match(/^import .*;$/gm) ?? [];
+    const path = moduleOf(
+      "consistentee",
+      `${imports.join("\n")}
+export function run(model, record) {
+${code.replace(/^import .*;$/gm, "")}
+return { first: plan().next().value.name, exitLayers, objective, gap, oracleObjective };
+}
+`,
+    );
+    const { run } = await import(/* @vite-ignore */ path);
+    const { record } = graded(20, 1);
+    const said = run({ shape: record.shape }, record);
+    expect(said.first).toBe("initialise");
+    expect(said.exitLayers).toHaveLength(20);
+    expect(said.gap).not.toBeNaN();
+    expect(said.oracleObjective).toBeGreaterThanOrEqual(said.objective);
+  });
+});
+
+// Last, when every other test has taken what it runs.
+describe("a program in a document", () => {
+  /** `packages/baselines/test/docs.test.ts` runs these, with a model at hand. */
+  const elsewhere = ["hashee", "tr-bert", "cascade", "controls"].map(
+    (page) => `docs/methods/${page}.md`,
+  );
+  const left = [...elsewhere, "packages/baselines/README.md"];
+
+  it.each(documents.filter((document) => !left.includes(document)))("runs: %s", (document) => {
+    expect(programsOf(textOf(document)).filter((block) => !taken.has(block))).toEqual([]);
   });
 });
