@@ -1,7 +1,8 @@
 /** @file The front door of generation, and the program of docs/generation.md. */
 import { createCausalDecoder, createLlamaConfig, type DecoderTokenizer } from "@cee/backbone";
-import { alwaysAt, calm } from "@cee/exit-policies";
+import { alwaysAt, calm, defineExitStrategy } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
+import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CausalLM, consistentEEDecoder } from "../src/index.js";
 import { watchSessions } from "./runtime.js";
@@ -165,4 +166,86 @@ describe("a cancelled generation", () => {
       expect(sessions.size).toBe(0);
     },
   );
+
+  /** Tells of every decision, so that a text can be cancelled between two layers of a token. */
+  let onDecision = (): void => {};
+  const told = defineExitStrategy({
+    name: "told",
+    options: v.object({}),
+    needs: ["hidden"],
+    tasks: ["generation"],
+    start: () => ({}),
+    observe: ({ hidden }) => tf.sum<tf.Tensor1D>(hidden, 1),
+    decide: ([sum], state, { site }) => {
+      onDecision();
+      return { exit: site.layer > 1 && (sum as number) > 0, state };
+    },
+  });
+
+  it.each(["copy", "recompute", "verify"] as const)(
+    "in the middle of a token or of a draft frees every row of a batch, keys and values by %s",
+    async (keyValues) => {
+      const sessions = watchSessions();
+      const own = await CausalLM.open(decoder, {
+        threads: 1,
+        runtime: "onnxruntime-node",
+        strategy: told(),
+      });
+      const most = { keyValues, maxNewTokens: 24, draftLength: 3 };
+      const batch = ["hello", "a", "early exit"];
+      // A token that ends one row before the others.
+      const [first] = (await own.generateBatch(batch, most)).rows;
+      const options = { ...most, stopTokens: [first?.ids[7] as number] };
+      let decisions = 0;
+      let isHolding = false;
+      onDecision = () => {
+        decisions += 1;
+        isHolding ||= own.inUse.cacheBytes > 0;
+      };
+      const { stats, rows } = await own.generateBatch(batch, options);
+      // Drafts were confirmed and dropped, and rows ended at different times.
+      if (keyValues === "verify") expect(stats.drafted).toBeGreaterThan(stats.accepted);
+      expect(new Set(rows.map(({ ids }) => ids.length)).size).toBeGreaterThan(1);
+      expect(isHolding).toBe(true);
+      const all = decisions;
+      const before = { tensors: tf.memory().numTensors, sessions: sessions.size };
+      for (let share = 0; share < 8; share += 1) {
+        const abort = new AbortController();
+        const at = 1 + Math.floor((share * (all - 1)) / 8);
+        decisions = 0;
+        onDecision = () => {
+          decisions += 1;
+          if (decisions !== at) return;
+          // By turns at once, and while the next layer runs.
+          if (share % 2 === 0) abort.abort(new Error("enough"));
+          else setImmediate(() => abort.abort(new Error("enough")));
+        };
+        await expect(
+          own.generateBatch(batch, { ...options, signal: abort.signal }),
+        ).rejects.toThrow("enough");
+        expect(decisions).toBeLessThan(all);
+        expect(own.inUse).toEqual({ batches: 0, cacheBytes: 0 });
+        expect({ tensors: tf.memory().numTensors, sessions: sessions.size }).toEqual(before);
+      }
+      onDecision = () => {};
+      expect((await own.generateBatch(batch, options)).rows).toEqual(rows);
+      await own.dispose();
+      expect(sessions.size).toBe(0);
+    },
+  );
+
+  it("that never began, or whose model is disposed of under it, holds nothing", async () => {
+    const sessions = watchSessions();
+    const own = await CausalLM.open(decoder, { threads: 1, runtime: "onnxruntime-node" });
+    const signal = AbortSignal.abort(new Error("never"));
+    await expect(own.generate("a", { signal })).rejects.toThrow("never");
+    expect(own.inUse).toEqual({ batches: 0, cacheBytes: 0 });
+    const stream = own.stream("hello", { maxNewTokens: 30, stopTokens: [] });
+    await stream.next();
+    expect(own.inUse.batches).toBe(1);
+    await own.dispose();
+    expect(own.inUse).toEqual({ batches: 0, cacheBytes: 0 });
+    expect(sessions.size).toBe(0);
+    await expect(stream.next()).rejects.toMatchObject({ code: "DISPOSED" });
+  });
 });
