@@ -1,7 +1,7 @@
 /** @file The compiled decoder and the token loop, on the golden model. */
 import { copyFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createEngine, createRng, type Engine } from "@cee/engine";
+import { createEngine, createRng, type Engine, type HostTensor } from "@cee/engine";
 import {
   alwaysAt,
   calm,
@@ -349,6 +349,34 @@ describe("memory", () => {
     });
     await runner.dispose();
   });
+
+  it("that cannot be had is an error that says how much, whatever was allowed", async () => {
+    const positions = 2 ** 20;
+    const wide = createCausalDecoder({
+      config: createLlamaConfig({
+        vocabSize: 4,
+        hidden: 8,
+        depth: 1,
+        heads: 4,
+        headSize: 1024,
+        intermediate: 8,
+        maxPositions: positions,
+      }),
+      seed: 1,
+    });
+    const runner = await openDecoder(engine, wide, { maxCacheBytes: Number.POSITIVE_INFINITY });
+    // 2^49 bytes are more than any process can address.
+    const pass = runner.begin(2 ** 14, { maxTokens: positions });
+    expect(() => pass.append(0, new Int32Array(positions))).toThrow(
+      expect.objectContaining({
+        code: "CACHE_TOO_LARGE",
+        message: expect.stringMatching(/16384 texts of 1048576 tokens need 562949953421312 bytes/),
+      }),
+    );
+    pass.dispose();
+    expect([runner.openPasses, runner.cacheBytes]).toEqual([0, 0]);
+    await runner.dispose();
+  });
 });
 
 describe("bad input", () => {
@@ -385,6 +413,21 @@ describe("bad input", () => {
     expect(runner.openPasses).toBe(0);
     await runner.dispose();
   });
+
+  it("logits that are NaN at one exit let no token go there, and are counted", async () => {
+    const path = "heads.2.weight";
+    const own = withOwnHeads(deep);
+    const head = own.params[path] as HostTensor;
+    const data = new Float32Array(head.data.length).fill(Number.NaN);
+    const broken = { ...own, params: { ...own.params, [path]: { ...head, data } } };
+    const rule = calm({ threshold: 0, decay: "none" });
+    const options = { observer: toObserver(rule), exits: [2, 4] };
+    const runner = await openDecoder(engine, { ...broken, trainedHeads: [2, 4, 6] }, options);
+    const run = await collect(runner, prompts, { strategy: rule, maxNewTokens: 8 });
+    expect(run.stats.exitHistogram).toEqual([0, 0, 0, 21, 0, 0]);
+    expect(run.stats.nonFinite).toBe(21);
+    await runner.dispose();
+  });
 });
 
 describe("folders", () => {
@@ -403,6 +446,17 @@ describe("folders", () => {
       generateTokens(runner, [{ ids: [1] }], { strategy: rule }).next(),
     ).rejects.toMatchObject({
       code: "NOT_TRAINED",
+      message: expect.stringMatching(/at layers 1, 2, 4, 5/),
+    });
+    // Where tokens may leave at trained layers only, the others do not matter.
+    const late = alwaysAt({ layer: 3 });
+    const run = await collect(await open(loaded, late, [3]), prompts, {
+      strategy: late,
+      maxNewTokens: 4,
+    });
+    expect(run.stats.meanExitLayer).toBe(3);
+    expect((await collect(await open(loaded), prompts, { maxNewTokens: 4 })).stats).toMatchObject({
+      meanExitLayer: 6,
     });
   });
 
@@ -429,7 +483,11 @@ describe("folders", () => {
     expect((await loadCausalDecoder(folder)).params).toEqual(deep.params);
 
     truncateSync(join(folder, "model-2.safetensors"), 2000);
-    await expect(loadCausalDecoder(folder)).rejects.toMatchObject({ code: "BAD_FILE" });
+    await expect(loadCausalDecoder(folder)).rejects.toMatchObject({
+      code: "BAD_FILE",
+      who: join(folder, "model-2.safetensors"),
+      message: expect.stringMatching(/got a file of 2000 bytes/),
+    });
     const config = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
     writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, model_type: "gpt2" }));
     await expect(loadCausalDecoder(folder)).rejects.toMatchObject({
@@ -494,6 +552,14 @@ describe("folders", () => {
       },
     };
   }
+
+  it("read a text in spite of ids without a piece, as padded vocabularies have", async () => {
+    const folder = join(scratchFolder(), "padded");
+    await saveCausalDecoder(deep, folder);
+    writeFileSync(join(folder, "tokenizer.json"), JSON.stringify(llamaTokenizer(32)));
+    const { tokenizer } = await loadCausalDecoder(folder);
+    expect(tokenizer?.decode([1, 7, 39, 3, 5])).toBe("ab b");
+  });
 
   it("are read with their tokenizer.json, and refused with one of a larger vocabulary", async () => {
     const folder = join(scratchFolder(), "tokenizer");

@@ -37,7 +37,7 @@ function fresh(seed: number): CausalDecoder {
       maxPositions: 64,
       initializerRange: 0.35,
       bosTokenId: 1,
-      eosTokenIds: [13],
+      eosTokenIds: [0],
     }),
     seed,
   });
@@ -58,13 +58,13 @@ function spread(strategy: ExitStrategy, decoder: CausalDecoder): HostParams {
   );
 }
 
-/** Heads per layer that answer unlike each other. */
+/** Heads per layer that answer a little unlike each other. */
 function withDistinctHeads(decoder: CausalDecoder): CausalDecoder {
   const own = withOwnHeads(decoder);
   const params = Object.entries(own.params).map(([path, tensor]) => {
     if (!path.startsWith("heads.")) return [path, tensor];
     const rng = createRng(path);
-    const data = Float32Array.from(tensor.data as Float32Array, (x) => x + 0.2 * rng.normal());
+    const data = Float32Array.from(tensor.data as Float32Array, (x) => x + 0.08 * rng.normal());
     return [path, { ...tensor, data }];
   });
   const trainedHeads = Array.from({ length: DEPTH }, (_, index) => index + 1);
@@ -122,7 +122,11 @@ describe("a row of a batch gets what it gets alone", () => {
     it.each(cases.map((one) => [one.strategy.name, one] as const))("%s", async (_, one) => {
       const model = await open(decoder, one.strategy, one.exits);
       for (const keyValues of ["copy", "recompute", "verify"] as const) {
-        const options = { keyValues, maxNewTokens: 30 };
+        const most = { keyValues, maxNewTokens: 24 };
+        // What the first row writes for the first time, as late as there is such a token, ends it before the others.
+        const { ids } = await model.generate(prompts[0] as number[], { ...most, stopTokens: [] });
+        const stop = ids.findLast((id, place) => ids.indexOf(id) === place && place < 20);
+        const options = { ...most, stopTokens: [stop as number] };
         const { rows } = await model.generateBatch(prompts, options);
         for (const [row, prompt] of prompts.entries())
           expect(rows[row], `${keyValues}, row ${row + 1}`).toEqual(
@@ -132,9 +136,9 @@ describe("a row of a batch gets what it gets alone", () => {
         expect(new Set(rows.map(({ ids }) => ids.length)).size).toBeGreaterThan(1);
         const places = rows.map(({ exitLayers }) => exitLayers.slice(1));
         if (one.isMixed) {
-          const isApart = places[0]?.some((layer, at) =>
-            places.slice(1).some((other) => other[at] !== undefined && other[at] !== layer),
-          );
+          const isApart = Array.from({ length: 24 }, (_, at) =>
+            places.flatMap((row) => row[at] ?? []),
+          ).some((layers) => new Set(layers).size > 1);
           expect(isApart, `${keyValues}: rows leave at different layers`).toBe(true);
         }
         expect(model.inUse).toEqual({ batches: 0, cacheBytes: 0 });

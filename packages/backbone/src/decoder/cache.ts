@@ -4,6 +4,7 @@
  * Shapes: R = rows in use, G = key and value heads, C = capacity in tokens, D = head size, S = tokens that are added.
  */
 import type { HostTensor } from "@cee/engine";
+import { BackboneError } from "../errors.js";
 import type { LlamaConfig } from "../llama-config.js";
 
 /** Tokens that a full cache grows by: at least 16, and between a 16th and an 8th of what it holds. */
@@ -65,14 +66,14 @@ export class KeyValueCache {
     );
   }
 
-  /** Makes room for texts of `tokens` tokens. */
+  /** Makes room for texts of `tokens` tokens. @throws BackboneError `CACHE_TOO_LARGE` where there is no memory for it */
   reserve(tokens: number): void {
     const room = roomFor(tokens);
     if (room <= this.#capacity) return;
     const { kvHeads: G, headSize: D } = this.config;
     const [from, to] = [this.#capacity * D, room * D];
     const grow = (old: Float32Array): Float32Array => {
-      const grown = new Float32Array(this.#slots * G * to);
+      const grown = this.#allocate(this.#slots * G * to, tokens);
       for (let piece = 0; piece < this.#slots * G && from > 0; piece += 1)
         grown.set(old.subarray(piece * from, (piece + 1) * from), piece * to);
       return grown;
@@ -82,6 +83,19 @@ export class KeyValueCache {
       layer.values = grow(layer.values);
     }
     this.#capacity = room;
+  }
+
+  #allocate(length: number, tokens: number): Float32Array {
+    try {
+      return new Float32Array(length);
+    } catch (cause) {
+      throw new BackboneError(
+        "CACHE_TOO_LARGE",
+        "reserve",
+        `keys and values of ${this.#slots} text${this.#slots === 1 ? "" : "s"} of ${tokens} tokens need ${cacheBytes(this.#slots, tokens, this.config)} bytes, which this process cannot get. Generate fewer tokens or rows, and lower maxCacheBytes so that this is said before a text begins.`,
+        { cause },
+      );
+    }
   }
 
   /** A layer's (1..depth) tensors of some slots, in that order; the first slots in a row are not copied. */

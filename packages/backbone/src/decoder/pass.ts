@@ -75,12 +75,12 @@ export class DecoderPass implements TokenPass {
         `a text may hold ${Math.min(this.maxTokens, this.config.maxPositions)} tokens here, got ${length}. Begin with a larger maxTokens, up to the model's ${this.config.maxPositions} positions.`,
       );
     }
+    this.#cache.reserve(length);
     for (const id of Array.from(ids)) {
       text.ids.push(id);
       text.layers.push(0);
     }
     text.carry = undefined;
-    this.#cache.reserve(length);
   }
 
   async advance(rows: readonly number[], layer: number): Promise<readonly TokenAdvance[]> {

@@ -162,7 +162,7 @@ interface Settings extends GenerateTokensOptions {
 function resolve(runner: TokenRunner, options: GenerateTokensOptions): Settings {
   const { strategy = never(), keyValues = "copy", maxNewTokens = 128, draftLength = 4 } = options;
   const trained = options.trained ?? runner.trained;
-  checkHost(strategy, runner.shape, trained ? { trained } : {});
+  checkHost(strategy, runner.shape, trained ? { trained: trainedAt(runner, trained) } : {});
   checkSampling(options);
   const refuse = (name: string, wanted: string, got: unknown): never => {
     throw new ExitStrategyError(
@@ -180,6 +180,13 @@ function resolve(runner: TokenRunner, options: GenerateTokensOptions): Settings 
     if (!Number.isInteger(id) || id < 0 || id >= runner.shape.classes)
       refuse("stopTokens", `ids of the vocabulary (0 to ${runner.shape.classes - 1})`, id);
   return { ...options, strategy, keyValues, maxNewTokens, draftLength, stops: new Set(stopTokens) };
+}
+
+/** Heads of layers where no token may leave are never asked, so they need no training. */
+function trainedAt({ exits, shape }: TokenRunner, trained: TrainedParts): TrainedParts {
+  const layers = Array.from({ length: shape.depth }, (_, index) => index + 1);
+  const heads = layers.filter((layer) => trained.heads.includes(layer) || !exits.includes(layer));
+  return { ...trained, heads };
 }
 
 function startRow(
