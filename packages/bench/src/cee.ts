@@ -75,8 +75,9 @@ Start here:
   ${cee} bench glue                               methods compared on small generated tasks, in minutes
   ${cee} <command> --help                         a command's options, with examples
 
-CEE_DEBUG=1 prints where an error comes from. Exit codes: 0 done, 1 something failed, 2 the command line was wrong, 130
-stopped by Ctrl-C.
+Results go to standard output, everything else to standard error: on a terminal a line that shows progress, in a pipe only
+what is said at the start and of each finished part. CEE_DEBUG=1 prints where an error comes from. Exit codes: 0 done, 1
+something failed, 2 the command line was wrong, 130 stopped by Ctrl-C.
 `;
 
 const isHelp = (word: string | undefined) => word === "--help" || word === "-h" || word === "help";

@@ -20,6 +20,10 @@ Start here:
   pnpm bench glue --data ../glue --tasks rte,sst-2       official GLUE files
   pnpm bench glue --help                                 every option
 
+Results go to standard output, everything else to standard error: on a terminal a line that shows progress, in a pipe only
+what is said at the start and of each finished part. --json prints one JSON object in place of tables. Ctrl-C stops after
+the step in progress, with exit code 130.
+
 CEE_DEBUG=1 prints where an error comes from. CEE_CACHE names the folder that downloads are kept in.
 `;
 
@@ -78,6 +82,7 @@ Where it goes:
   --dry-run                lists every training with its predicted time, and stops
   --texts                  the report quotes the texts of the rows that it shows one by one, of your data too; without it
                            only generated rows are quoted
+  --json                   prints what results.json holds as one JSON object, in place of the table
 
 Ctrl-C stops after the step in progress, with a checkpoint; --resume goes on. Exit codes: 0 all cells finished, 1 something
 failed (the other cells are finished and say so), 2 the command line was wrong, 130 stopped.
@@ -102,6 +107,7 @@ taking turns within one run; then profiles a few steps and prints each kind of k
   --rounds <n>        (default: 9)             --threads <n>      (default: all processors)
   --no-torch          leaves PyTorch out
   --check             exit code 1 when the project's bar is not met
+  --json              prints the numbers as one JSON object
 `;
 
 export const engineHelp = `Usage: pnpm bench engine [options]
@@ -116,6 +122,7 @@ and in PyTorch where it is installed, taking turns within one run.
   --rounds <n>        (default: 9)             --wasm-rounds <n>  0 leaves wasm out (default: 3)
   --no-torch          leaves PyTorch out
   --check             exit code 1 when one of the project's bars is not met
+  --json              prints the numbers as one JSON object
 `;
 
 export const speedHelp = `Usage: pnpm bench speed [options]
@@ -156,6 +163,8 @@ Makes what a run leaves for reading again, from its results.json (and paper.json
 training anything: report.html, table.md, table.tex (booktabs), points.csv, and curves/ with one SVG and one PNG per task
 and axis. PNGs use the fonts of this machine; without any, only the SVGs are made, and a line says so.
 
+  --json   prints the folder and what was written there as one JSON object, in place of the table
+
 Examples:
   pnpm bench report runs/embedded
 `;
@@ -171,6 +180,7 @@ Prints points per second on one thread, their ratio, and whether both paths agre
   --rounds <n>          (default: 5)       --milliseconds <n>   least time of a round (default: 300)
   --seed <n>            of the record (default: 42)
   --check               exit code 1 when one of the project's bars is not met
+  --json                prints the numbers as one JSON object
 
 Example, on one core:
   taskset -c 0 pnpm bench replay --check
@@ -183,7 +193,8 @@ Makes what the ConsistentEE paper reports on classification, in one run into one
 and accuracy per layer), Figure 3 (score against saved layers) and Figure 4 (vanilla against hardness-guided reward). Leaves
 paper.md, paper.json and the files of bench glue.
 
-Takes the options of bench glue (pnpm bench glue --help); without --tasks, all of them. Evaluating the training rows ten times
+Takes the options of bench glue (pnpm bench glue --help); without --tasks, all of them. --json prints {"results", "paper"}, what
+results.json and paper.json hold. Evaluating the training rows ten times
 during the first training adds about three epochs to it. Progress shows the time left; --resume goes on after a stop.
 
 Examples:
@@ -227,6 +238,7 @@ How to run:
   --out <folder>           (default: runs/generation, with --data runs/generation-files)
   --resume                 go on with the run in that folder
   --dry-run                say what the run would take
+  --json                   prints what results.json holds as one JSON object, in place of the table
   --threads <n>            of the runtime
 `;
 
@@ -241,4 +253,5 @@ layer, taking turns within one run.
   --vocabulary <n>    (default: 8000)          --rounds <n>       (default: 7)
   --threads <n>       (default: 1)             --no-transformers  leave the comparison out
   --check             exit code 1 when a bar is not met
+  --json              prints the numbers as one JSON object
 `;

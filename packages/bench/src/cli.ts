@@ -23,6 +23,7 @@ import {
   parseGlueOptions,
 } from "./glue/options.js";
 import type { BenchOutcome } from "./glue/output.js";
+import type { RunHooks } from "./glue/progress.js";
 import { untilStopped } from "./glue/stop.js";
 import type { PaperOutcome } from "./paper/run-paper.js";
 
@@ -35,17 +36,17 @@ interface Command extends Grammar {
 const commands: Readonly<Record<string, Command>> = {
   glue: { help: glueHelp, flags: glueFlags, lists: glueLists, run: glue },
   paper: { help: paperHelp, flags: glueFlags, lists: glueLists, run: paper },
-  decode: { help: decodeHelp, flags: ["check", "no-transformers"], lists: [], run: decode },
+  decode: { help: decodeHelp, flags: ["check", "no-transformers", "json"], lists: [], run: decode },
   generation: {
     help: generationHelp,
-    flags: ["resume", "dry-run", "lora"],
+    flags: ["resume", "dry-run", "lora", "json"],
     lists: [],
     run: generation,
   },
-  engine: { help: engineHelp, flags: ["no-torch", "check"], lists: [], run: engine },
+  engine: { help: engineHelp, flags: ["no-torch", "check", "json"], lists: [], run: engine },
   pretraining: {
     help: pretrainingHelp,
-    flags: ["no-torch", "check"],
+    flags: ["no-torch", "check", "json"],
     lists: [],
     run: pretraining,
   },
@@ -55,8 +56,8 @@ const commands: Readonly<Record<string, Command>> = {
     lists: [],
     run: speed,
   },
-  replay: { help: replayHelp, flags: ["check"], lists: [], run: replay },
-  report: { help: reportHelp, flags: [], lists: [], operand: "folder", run: report },
+  replay: { help: replayHelp, flags: ["check", "json"], lists: [], run: replay },
+  report: { help: reportHelp, flags: ["json"], lists: [], operand: "folder", run: report },
 };
 
 /** What this command line is called with in a clone of the repository, and in the texts of `cli-help.ts`. */
@@ -92,7 +93,7 @@ export async function main(words: readonly string[], program = PROGRAM): Promise
 
 async function glue(args: Args, words: readonly string[], program: string): Promise<number> {
   const command = commandLine(words, undefined, program);
-  return benchmark(parseGlueOptions(args, command), async (options, hooks) => {
+  return benchmark(args, parseGlueOptions(args, command), async (options, hooks) => {
     const { runGlue } = await import("./glue/run.js");
     return runGlue(options, hooks);
   });
@@ -105,7 +106,7 @@ async function paper(args: Args, words: readonly string[], program: string): Pro
     allTasks: true,
     allMethods: true,
   });
-  return benchmark(options, async (given, hooks) => {
+  return benchmark(args, options, async (given, hooks) => {
     const { runPaper } = await import("./paper/run-paper.js");
     return runPaper(given, hooks);
   });
@@ -114,14 +115,15 @@ async function paper(args: Args, words: readonly string[], program: string): Pro
 async function generation(args: Args, words: readonly string[], program: string): Promise<number> {
   const { parseGenerationOptions } = await import("./generation/options.js");
   const options = parseGenerationOptions(args, commandLine(words, undefined, program));
-  return benchmark(options, async (given, hooks) => {
+  return benchmark(args, options, async (given, hooks) => {
     const { runGeneration } = await import("./generation/run.js");
     return runGeneration(given, hooks);
   });
 }
 
 /** Runs until the end or Ctrl-C, and says what happened. */
-async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun">>(
+async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun" | "out">>(
+  args: Args,
   options: TOptions,
   run: (
     options: TOptions,
@@ -129,10 +131,13 @@ async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun"
   ) => Promise<BenchOutcome & Pick<PaperOutcome, "paper">>,
 ): Promise<number> {
   const { command, dryRun } = options;
+  const isJson = args.json === true;
+  if (isJson && dryRun)
+    throw new BenchError("BAD_OPTION", "--json", "a dry run has no results. Drop one of the two.");
   const stopped = dryRun ? "Stopped.\n" : `Stopped. To go on:\n  ${command} --resume\n`;
   return untilStopped(async (signal) => {
     const { table, failures, files, paper: extra } = await run(options, { signal });
-    process.stdout.write(`${table}\n`);
+    process.stdout.write(`${isJson ? await jsonOf(options.out, extra !== undefined) : table}\n`);
     if (files.length > 0) process.stderr.write(`Written: ${files.join(", ")}\n`);
     const failed = [
       ...failures.map(({ task, method, seed }) => `${task}/${method}/${seed}`),
@@ -144,6 +149,15 @@ async function benchmark<TOptions extends Pick<GlueOptions, "command" | "dryRun"
       );
     return failed.length > 0 ? 1 : 0;
   }, stopped);
+}
+
+/** What a run has left, on one line: its files are checked and ordered, what is in memory is not. */
+async function jsonOf(out: string, hasPaper: boolean): Promise<string> {
+  const { readFile } = await import("node:fs/promises");
+  const held = async (name: string) =>
+    JSON.parse(await readFile(`${out}/${name}`, "utf8")) as unknown;
+  const results = await held("results.json");
+  return JSON.stringify(hasPaper ? { results, paper: await held("paper.json") } : results);
 }
 
 const engineOptions = [
@@ -159,6 +173,7 @@ const engineOptions = [
   "wasm-rounds",
   "no-torch",
   "check",
+  "json",
 ] as const;
 
 async function engine(args: Args): Promise<number> {
@@ -180,19 +195,40 @@ async function engine(args: Args): Promise<number> {
     rounds: read.whole("rounds", 1),
     wasmRounds: read.whole("wasm-rounds", 0),
   };
-  const { runEngineBench } = await import("./engine/index.js");
-  const { bars } = await runEngineBench({
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+  const { runEngineBench, describeEngineBench } = await import("./engine/index.js");
+  const options = {
+    ...onlyGiven(given),
     ...(widths.length > 0 ? { widths } : {}),
     torch: args["no-torch"] !== true,
-    log: (line) => process.stdout.write(`${line}\n`),
-  });
-  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  };
+  return measure(args, (hooks) => runEngineBench(options, hooks), describeEngineBench);
+}
+
+type Given<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> };
+
+function onlyGiven<T extends object>(options: T): Given<T> {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as Given<T>;
+}
+
+/** Runs a benchmark that leaves no files, until its end or Ctrl-C, and prints what it found. */
+async function measure<T extends { readonly bars: readonly { readonly isMet: boolean }[] }>(
+  args: Args,
+  run: (hooks: RunHooks) => Promise<T>,
+  describe: (result: T) => string,
+): Promise<number> {
+  const { createProgressLine } = await import("./glue/progress.js");
+  const progress = createProgressLine();
+  return untilStopped(async (signal) => {
+    const result = await run({ progress, signal }).finally(() => progress.stop());
+    process.stdout.write(args.json === true ? `${JSON.stringify(result)}\n` : describe(result));
+    return args.check === true && result.bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  }, "Stopped.\n");
 }
 
 async function pretraining(args: Args): Promise<number> {
   const names = ["depth", "width", "heads", "vocabulary", "batch", "length", "exits", "threads"];
-  const read = createReader(args, [...names, "rounds", "no-torch", "check"]);
+  const read = createReader(args, [...names, "rounds", "no-torch", "check", "json"]);
   const given = {
     depth: read.whole("depth", 1),
     width: read.whole("width", 8),
@@ -204,18 +240,14 @@ async function pretraining(args: Args): Promise<number> {
     threads: read.whole("threads", 1),
     rounds: read.whole("rounds", 1),
   };
-  const { runPretrainingBench } = await import("./engine/pretraining.js");
-  const { bars } = await runPretrainingBench({
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    torch: args["no-torch"] !== true,
-    log: (line) => process.stdout.write(`${line}\n`),
-  });
-  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  const { runPretrainingBench, describePretrainingBench } = await import("./engine/pretraining.js");
+  const options = { ...onlyGiven(given), torch: args["no-torch"] !== true };
+  return measure(args, (hooks) => runPretrainingBench(options, hooks), describePretrainingBench);
 }
 
 async function decode(args: Args): Promise<number> {
   const names = ["width", "depth", "vocabulary", "prompt", "tokens", "rounds", "threads"];
-  const read = createReader(args, [...names, "no-transformers", "check"]);
+  const read = createReader(args, [...names, "no-transformers", "check", "json"]);
   const width = read.number(
     "width",
     "a number divisible by 64",
@@ -230,17 +262,16 @@ async function decode(args: Args): Promise<number> {
     rounds: read.whole("rounds", 1),
     threads: read.whole("threads", 1),
   };
-  const { runDecodeBench } = await import("./decode/decode-bench.js");
-  const { bars } = await runDecodeBench({
-    transformers: args["no-transformers"] !== true,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    log: (line) => process.stdout.write(`${line}\n`),
-  });
-  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  const [{ runDecodeBench }, { describeDecodeBench }] = await Promise.all([
+    import("./decode/decode-bench.js"),
+    import("./decode/decode-text.js"),
+  ]);
+  const options = { ...onlyGiven(given), transformers: args["no-transformers"] !== true };
+  return measure(args, (hooks) => runDecodeBench(options, hooks), describeDecodeBench);
 }
 
 async function replay(args: Args): Promise<number> {
-  const names = ["rows", "layers", "values", "rounds", "milliseconds", "seed", "check"];
+  const names = ["rows", "layers", "values", "rounds", "milliseconds", "seed", "check", "json"];
   const read = createReader(args, names);
   const given = {
     rows: read.whole("rows", 2),
@@ -250,12 +281,8 @@ async function replay(args: Args): Promise<number> {
     milliseconds: read.whole("milliseconds", 1),
     seed: read.whole("seed", 0),
   };
-  const { runReplayBench } = await import("./replay/replay-bench.js");
-  const { bars } = await runReplayBench({
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
-    log: (line) => process.stdout.write(`${line}\n`),
-  });
-  return args.check === true && bars.some(({ isMet }) => !isMet) ? 1 : 0;
+  const { runReplayBench, describeReplayBench } = await import("./replay/replay-bench.js");
+  return measure(args, (hooks) => runReplayBench(onlyGiven(given), hooks), describeReplayBench);
 }
 
 async function speed(args: Args, words: readonly string[], program: string): Promise<number> {
@@ -275,7 +302,7 @@ async function speed(args: Args, words: readonly string[], program: string): Pro
 
 /** Makes the readable files of an earlier run again. */
 async function report(args: Args, _words: readonly string[], program: string): Promise<number> {
-  const folder = createReader(args, ["folder"]).text("folder");
+  const folder = createReader(args, ["folder", "json"]).text("folder");
   if (folder === undefined)
     throw new BenchError(
       "BAD_OPTION",
@@ -284,7 +311,8 @@ async function report(args: Args, _words: readonly string[], program: string): P
     );
   const { remakePresentation } = await import("./export/presentation.js");
   const { table, files, notes } = await remakePresentation(folder);
-  process.stdout.write(`${table}\n`);
+  const isJson = args.json === true;
+  process.stdout.write(`${isJson ? JSON.stringify({ folder, files, notes }) : table}\n`);
   process.stderr.write([...notes, `Written: ${files.join(", ")}`, ""].join("\n"));
   return 0;
 }

@@ -89,7 +89,7 @@ describe("the built program", () => {
       ...["bench", "engine", ...words.split(" ")],
     ]);
     expect(status, stderr).toBe(0);
-    expect(stdout).toContain("training step at width 16, compiled: ");
+    expect(stdout).toContain("| 16 | training step | compiled |");
   });
 });
 

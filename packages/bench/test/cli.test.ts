@@ -109,6 +109,7 @@ describe("usage errors", () => {
       ["glue", "--methods", "entropy", "--tasks", "similarity"],
       "entropy is made for classification",
     ],
+    [["glue", "--json", "--dry-run"], "a dry run has no results"],
     [["engine", "--width", "128"], 'Did you mean "widths"?'],
     [["engine", "--widths", "1,x"], "whole numbers >= 8"],
     [["engine", "--dropout", "1"], "below 1"],

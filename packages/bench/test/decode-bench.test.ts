@@ -1,19 +1,15 @@
 /** @file `bench decode` on a tiny decoder: what it reports, not how fast it is. */
 import { describe, expect, it } from "vitest";
 import { runDecodeBench } from "../src/decode/decode-bench.js";
+import { describeDecodeBench } from "../src/decode/decode-text.js";
+import { recorded } from "./helpers.js";
 
 describe("bench decode", () => {
   it("times forced depths beside predictions, and names the cost of every exit test", async () => {
-    const lines: string[] = [];
-    const { forced, exitTests, bars, gain, tokensPerSecond } = await runDecodeBench({
-      width: 64,
-      depth: 3,
-      vocabulary: 40,
-      prompt: 4,
-      tokens: 7,
-      rounds: 2,
-      log: (line) => lines.push(line),
-    });
+    const sizes = { width: 64, depth: 3, vocabulary: 40, prompt: 4, tokens: 7, rounds: 2 };
+    const result = await runDecodeBench(sizes, recorded().hooks);
+    const { forced, exitTests, bars, transformers, tokensPerSecond } = result;
+    const gain = transformers?.gain;
     expect(tokensPerSecond).toBeGreaterThan(0);
     expect(forced.map(({ meanExitLayer }) => meanExitLayer)).toEqual([1, 2, 2, 2]);
     for (const { measured, predicted } of forced) {
@@ -30,7 +26,8 @@ describe("bench decode", () => {
         ratio.high >= 0.9 && ratio.low <= 1.1,
       ]),
     ]);
-    expect(lines.join("\n")).toContain("Forced mean exit depth 2.00 of 3");
-    expect(lines.join("\n")).toMatch(/^(met {4}|not met) {2}full depth, tokens per second/m);
+    const text = describeDecodeBench(result);
+    expect(text).toContain("Forced mean exit depth 2.00 of 3");
+    expect(text).toMatch(/^(met {4}|NOT MET) {2}full depth, tokens per second/m);
   }, 60_000);
 });

@@ -1,19 +1,16 @@
 /** @file The engine's benchmark on a tiny model: every candidate computes the same loss, and bars are judged. */
 import { expect, it } from "vitest";
-import { runEngineBench } from "../src/engine/index.js";
-import { runPretrainingBench } from "../src/engine/pretraining.js";
+import { describeEngineBench, runEngineBench } from "../src/engine/index.js";
+import { describePretrainingBench, runPretrainingBench } from "../src/engine/pretraining.js";
 import { findTorch, openblasCore } from "../src/engine/torch.js";
+import { recorded } from "./helpers.js";
 
 const tiny = { widths: [128], depth: 2, heads: 2, vocabulary: 50, batch: 4, length: 6, threads: 1 };
 
 it("times the compiled form, wasm and, where it is installed, PyTorch", async () => {
-  const lines: string[] = [];
-  const { timings, bars, notes } = await runEngineBench({
-    ...tiny,
-    rounds: 2,
-    wasmRounds: 1,
-    log: (line) => lines.push(line),
-  });
+  const { hooks, printed } = recorded();
+  const result = await runEngineBench({ ...tiny, rounds: 2, wasmRounds: 1 }, hooks);
+  const { timings, bars, notes } = result;
   const torch = await findTorch();
   const candidates = (work: string) =>
     timings.filter((timing) => timing.work === work).map(({ candidate }) => candidate);
@@ -25,16 +22,15 @@ it("times the compiled form, wasm and, where it is installed, PyTorch", async ()
   expect(timings[0]!.ratio).toBe(1);
   expect(bars.map(({ limit }) => limit)).toContain("at least 10");
   if ("missing" in torch) expect(notes).toEqual([torch.missing]);
-  expect(lines.join("\n")).toContain("| 128 | training step | compiled |");
+  expect(describeEngineBench(result)).toContain("| 128 | training step | compiled |");
+  expect(printed()).toMatch(/^training step at width 128, compiled: \d+\.\d ms$/m);
 });
 
 it("times a step of pre-training, and says where its time goes", async () => {
-  const lines: string[] = [];
-  const { timings, kernels, bars, notes } = await runPretrainingBench({
-    ...{ depth: 3, width: 16, heads: 2, vocabulary: 50, batch: 4, length: 16, threads: 1 },
-    rounds: 2,
-    log: (line) => lines.push(line),
-  });
+  const { hooks } = recorded();
+  const sizes = { depth: 3, width: 16, heads: 2, vocabulary: 50, batch: 4, length: 16, threads: 1 };
+  const result = await runPretrainingBench({ ...sizes, rounds: 2 }, hooks);
+  const { timings, kernels, bars, notes } = result;
   const torch = await findTorch();
   // Losses that differ between candidates would have thrown.
   expect(timings.map(({ candidate }) => candidate)).toEqual([
@@ -48,7 +44,9 @@ it("times a step of pre-training, and says where its time goes", async () => {
   // Profiled once a step, whatever the number of steps.
   expect(kernels.every(({ calls }) => Number.isInteger(calls))).toBe(true);
   if ("missing" in torch) expect(notes).toEqual([torch.missing]);
-  expect(lines.join("\n")).toMatch(/Outside matrix products: \d+\.\d % of the kernels' time/);
+  expect(describePretrainingBench(result)).toMatch(
+    /Outside matrix products: \d+\.\d % of the kernels' time/,
+  );
 });
 
 it("says what is missing where there is no Python, or no PyTorch in it", async () => {

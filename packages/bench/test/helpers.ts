@@ -3,6 +3,18 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { onTestFinished } from "vitest";
+import { createProgressLine } from "../src/glue/progress.js";
+
+/** Hooks of a run as in a pipe, and the lines that it got to see. */
+export function recorded() {
+  let text = "";
+  const progress = createProgressLine({
+    write(more) {
+      text += more;
+    },
+  });
+  return { hooks: { progress }, printed: () => text };
+}
 
 /** A folder that is gone after the test, holding the given files. */
 export async function temporaryFolder(files: Record<string, string | Uint8Array> = {}) {

@@ -1,17 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { runReplayBench } from "../src/replay/replay-bench.js";
+import { describeReplayBench, runReplayBench } from "../src/replay/replay-bench.js";
+import { recorded } from "./helpers.js";
 
 describe("bench replay", () => {
   it("replays every strategy by both paths, equal, at mean exits from 2 to L - 1", async () => {
-    const printed: string[] = [];
-    const { speeds, bars } = await runReplayBench({
-      rows: 40,
-      layers: 6,
-      values: 12,
-      rounds: 1,
-      milliseconds: 1,
-      log: (line) => printed.push(line),
-    });
+    const options = { rows: 40, layers: 6, values: 12, rounds: 1, milliseconds: 1 };
+    const result = await runReplayBench(options, recorded().hooks);
+    const { speeds, bars } = result;
     expect(speeds.map(({ strategy }) => strategy)).toEqual([
       "entropy",
       "right-tool",
@@ -29,7 +24,7 @@ describe("bench replay", () => {
     }
     expect(bars).toHaveLength(3);
     expect(bars[2]?.isMet).toBe(true);
-    const text = printed.join("\n");
+    const text = describeReplayBench(result);
     expect(text).toContain("40 rows x 6 layers");
     expect(text).toMatch(/entropy +12 /);
     expect(text).toContain("has state");

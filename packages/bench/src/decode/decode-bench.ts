@@ -20,7 +20,10 @@ import {
   generateTokens,
   toObserver,
 } from "@cee/exit-policies";
+import type { Bar } from "../bars.js";
 import { BenchError } from "../errors.js";
+import type { RunHooks } from "../glue/progress.js";
+import { checkStop } from "../glue/stop.js";
 import { median } from "../metrics/statistics.js";
 import { checkSame, SYSTEMS } from "../speed/forced.js";
 import { interleave, type RatioInterval, ratioOf } from "../speed/rounds.js";
@@ -45,7 +48,6 @@ export interface DecodeBenchOptions {
   readonly threads?: number;
   /** Compare with Transformers.js where it is installed. @default true */
   readonly transformers?: boolean;
-  readonly log?: (line: string) => void;
 }
 
 export interface ForcedDepth {
@@ -57,40 +59,61 @@ export interface ForcedDepth {
   readonly ratio: RatioInterval;
 }
 
-export interface DecodeBar {
-  readonly name: string;
-  readonly value: number;
-  readonly limit: string;
-  readonly isMet: boolean;
+/** A library on the same weights. */
+export interface DecodePeerTimes {
+  readonly version: string;
+  /** Milliseconds. */
+  readonly perToken: number;
+  /** Its time over ours: our tokens per second over its. */
+  readonly gain: RatioInterval;
+}
+
+/** Milliseconds, but for `copied`. */
+export interface DecodeParts {
+  readonly layer: number;
+  readonly head: number;
+  /** Keys and values of all layers above the first. */
+  readonly fill: number;
+  /** Enlarging the cache, per token, and the bytes that it copies. */
+  readonly growth: number;
+  readonly copied: number;
 }
 
 export interface DecodeBenchResult {
+  readonly settings: Readonly<Record<string, number | string>>;
+  /** Milliseconds, at full depth. */
+  readonly perToken: number;
   readonly tokensPerSecond: number;
-  /** Tokens per second over those of Transformers.js; `undefined` where it did not run. */
-  readonly gain: RatioInterval | undefined;
+  /** `undefined` where it did not run. */
+  readonly transformers: DecodePeerTimes | undefined;
+  readonly parts: DecodeParts;
   readonly forced: readonly ForcedDepth[];
   /** Cost of an exit test, as a share of a layer. */
   readonly exitTests: Readonly<Record<string, number>>;
-  readonly bars: readonly DecodeBar[];
+  readonly bars: readonly Bar[];
+  /** What could not be measured, and why. */
+  readonly notes: readonly string[];
 }
 
 /** Share of the measured time that a prediction may be off. */
 const BAR = 0.1;
 const SEED = 1;
 
-interface Setting {
+interface Setting extends RunHooks {
   readonly engine: Engine;
   readonly decoder: CausalDecoder;
   readonly ids: readonly number[];
   readonly tokens: number;
   readonly rounds: number;
-  readonly log: (line: string) => void;
 }
 
-/** @throws what compiling and decoding give; BenchError `RUN_MISMATCH` where Transformers.js computes something else */
-export async function runDecodeBench(options: DecodeBenchOptions = {}): Promise<DecodeBenchResult> {
+/** @throws BenchError `STOPPED`; what compiling and decoding give; BenchError `RUN_MISMATCH` where Transformers.js computes something else */
+export async function runDecodeBench(
+  options: DecodeBenchOptions,
+  hooks: RunHooks,
+): Promise<DecodeBenchResult> {
   const { width = 384, depth = 12, vocabulary = 8000, threads = 1 } = options;
-  const { prompt = 32, tokens = 48, rounds = 7, log = () => undefined } = options;
+  const { prompt = 32, tokens = 48, rounds = 7 } = options;
   const engine = await createEngine({ threads });
   try {
     const decoder = createCausalDecoder({
@@ -104,21 +127,28 @@ export async function runDecodeBench(options: DecodeBenchOptions = {}): Promise<
       }),
       seed: SEED,
     });
-    log(`Decoder: ${depth}x${width}, ${vocabulary} pieces, batch 1, ${engine.description}`);
+    hooks.progress.print(`Decoder: ${depth}x${width}, ${engine.description}`);
+    hooks.progress.plan(2 * rounds + 2 + (rounds + 1));
     const rng = createRng(SEED);
     const ids = Array.from({ length: prompt }, () => rng.int(vocabulary));
-    const setting: Setting = { engine, decoder, ids, tokens, rounds, log };
+    const setting: Setting = { engine, decoder, ids, tokens, rounds, ...hooks };
     const peer =
       options.transformers === false
         ? undefined
         : await openDecoderPeer(decoder, { threads, spinning: false });
-    if (peer && "missing" in peer) log(peer.missing);
-    const full = await measureFull(setting, peer && "missing" in peer ? undefined : peer);
-    const { forced, exitTests } = await measureExits(setting);
-    const bars = [...full.bars, ...forced.map(forcedBar)];
-    for (const { name, value, limit, isMet } of bars)
-      log(`${isMet ? "met    " : "not met"}  ${name}: ${value.toFixed(3)} (${limit})`);
-    return { ...full, forced, exitTests, bars };
+    const isMissing = peer !== undefined && "missing" in peer;
+    const full = await measureFull(setting, isMissing ? undefined : peer);
+    const exits = await measureExits(setting);
+    return {
+      settings: {
+        ...{ depth, width, vocabulary, prompt, tokens, rounds },
+        runtime: engine.description,
+      },
+      ...full,
+      ...exits,
+      bars: [...full.bars, ...exits.forced.map(forcedBar)],
+      notes: isMissing ? [peer.missing] : [],
+    };
   } finally {
     await engine.dispose();
   }
@@ -126,9 +156,9 @@ export async function runDecodeBench(options: DecodeBenchOptions = {}): Promise<
 
 /** Whole texts at full depth, ours and the library's in turn. */
 async function measureFull(
-  { engine, decoder, ids, tokens, rounds, log }: Setting,
+  { engine, decoder, ids, tokens, rounds, progress, signal }: Setting,
   peer: DecoderPeer | undefined,
-): Promise<Pick<DecodeBenchResult, "tokensPerSecond" | "gain" | "bars">> {
+): Promise<Pick<DecodeBenchResult, "perToken" | "tokensPerSecond" | "transformers" | "bars">> {
   const full = await openDecoder(engine, decoder);
   try {
     if (peer) await checkPeer(peer, full, ids, tokens);
@@ -148,20 +178,22 @@ async function measureFull(
             ]
           : []),
       ],
-      { rounds: 2 * rounds, warmUp: 2, rng: createRng(SEED) },
+      {
+        rounds: 2 * rounds,
+        warmUp: 2,
+        rng: createRng(SEED),
+        signal,
+        onRound: () => progress.update("full depth", 1),
+      },
     );
     const own = times.get(SYSTEMS.full) as readonly number[];
     const perToken = median(own) / tokens;
     const tokensPerSecond = 1000 / perToken;
-    log(
-      `Full depth, one graph: ${perToken.toFixed(2)} ms per token, ${tokensPerSecond.toFixed(0)} tokens/s`,
-    );
+    progress.print(`Full depth: ${perToken.toFixed(2)} ms per token`);
     const theirs = times.get(SYSTEMS.transformers);
-    if (!peer || !theirs) return { tokensPerSecond, gain: undefined, bars: [] };
+    if (!peer || !theirs) return { perToken, tokensPerSecond, transformers: undefined, bars: [] };
     const gain = ratioOf(theirs, own, SEED);
-    log(
-      `Transformers.js ${peer.version}: ${(median(theirs) / tokens).toFixed(2)} ms per token; its time over ours ${gain.estimate.toFixed(2)} (${gain.low.toFixed(2)} to ${gain.high.toFixed(2)})`,
-    );
+    const transformers = { version: peer.version, perToken: median(theirs) / tokens, gain };
     const bar = {
       name: "full depth, tokens per second over those of Transformers.js",
       value: gain.estimate,
@@ -169,7 +201,7 @@ async function measureFull(
       // As in `bench speed`: by the better end of the interval.
       isMet: gain.high >= 1,
     };
-    return { tokensPerSecond, gain, bars: [bar] };
+    return { perToken, tokensPerSecond, transformers, bars: [bar] };
   } finally {
     await full.dispose();
     await peer?.close();
@@ -243,7 +275,15 @@ function typical(timed: readonly TimedToken[], layers: readonly number[]): numbe
 }
 
 /** Forced exits against their parts, and exit tests that let nobody go. */
-async function measureExits({ engine, decoder, ids, tokens, rounds, log }: Setting) {
+async function measureExits({
+  engine,
+  decoder,
+  ids,
+  tokens,
+  rounds,
+  progress,
+  signal,
+}: Setting): Promise<Pick<DecodeBenchResult, "forced" | "exitTests" | "parts">> {
   const { depth } = decoder.shape;
   const runners: DecoderRunner[] = [];
   const open = async (strategy: ExitStrategy): Promise<DecoderRunner> => {
@@ -277,7 +317,9 @@ async function measureExits({ engine, decoder, ids, tokens, rounds, log }: Setti
     const tested = new Map<string, number[]>([...testing.keys()].map((name) => [name, []]));
     // The first round warms up.
     for (let round = 0; round <= rounds; round += 1) {
+      progress.update(`forced exits and exit tests, round ${round} of ${rounds}`, 1);
       for (const [index, layers] of schedules.entries()) {
+        checkStop(signal);
         const timed = await decode(exiting, ids, tokens, forcedExits({ layers }));
         const parts = await timeParts(exiting, ids, tokens, layers);
         if (round === 0) continue;
@@ -288,48 +330,41 @@ async function measureExits({ engine, decoder, ids, tokens, rounds, log }: Setti
       const idle = await decode(exiting, ids, tokens, never);
       if (round > 0) none.push(typical(idle, [depth]));
       for (const [name, runner] of testing) {
+        checkStop(signal);
         const timed = await decode(runner, ids, tokens, tests[name] as ExitStrategy);
         if (round > 0) tested.get(name)?.push(typical(timed, [depth]));
       }
     }
     const of = (pick: (parts: Parts) => number) => median(all.map(pick));
-    const layer = of(({ layers }) => meanOf(layers));
-    log(
-      `One layer by itself ${layer.toFixed(3)} ms, the head ${of(({ head }) => head).toFixed(3)} ms, filling all layers above the first ${of(({ fills }) => fills.get(1) ?? 0).toFixed(3)} ms`,
-    );
+    const parts: DecodeParts = {
+      layer: of(({ layers }) => meanOf(layers)),
+      head: of(({ head }) => head),
+      fill: of(({ fills }) => fills.get(1) ?? 0),
+      growth: of(({ growth }) => growth),
+      copied: of(({ copied }) => copied),
+    };
     const forced = schedules.map((layers, index): ForcedDepth => {
       const [own, sum] = [measured[index], predicted[index]] as [number[], number[]];
-      const ratio = ratioOf(own, sum, SEED);
-      const result = {
+      return {
         meanExitLayer: meanOf(layers),
         measured: median(own),
         predicted: median(sum),
-        ratio,
+        ratio: ratioOf(own, sum, SEED),
       };
-      const percent = (value: number) => `${value > 1 ? "+" : ""}${(100 * (value - 1)).toFixed(1)}`;
-      log(
-        `Forced mean exit depth ${result.meanExitLayer.toFixed(2)} of ${depth}: ${result.measured.toFixed(2)} ms per token, predicted ${result.predicted.toFixed(2)}, off by ${percent(ratio.estimate)} % (${percent(ratio.low)} to ${percent(ratio.high)})`,
-      );
-      return result;
     });
     const exitTests = Object.fromEntries(
-      [...tested].map(([name, values]) => {
-        const share = (median(values) - median(none)) / (depth - 1) / layer;
-        log(`Exit test of ${name}: ${(100 * share).toFixed(0)} % of a layer, at every exit`);
-        return [name, share];
-      }),
+      [...tested].map(([name, values]) => [
+        name,
+        (median(values) - median(none)) / (depth - 1) / parts.layer,
+      ]),
     );
-    const [growth, copied] = [of((parts) => parts.growth), of((parts) => parts.copied)];
-    log(
-      `Cache copies: none to run a layer; growing copies ${(copied / 1024).toFixed(0)} KiB per token, ${growth.toFixed(3)} ms, ${((100 * growth) / layer).toFixed(1)} % of a layer`,
-    );
-    return { forced, exitTests };
+    return { forced, exitTests, parts };
   } finally {
     for (const runner of runners) await runner.dispose();
   }
 }
 
-function forcedBar({ meanExitLayer, ratio }: ForcedDepth): DecodeBar {
+function forcedBar({ meanExitLayer, ratio }: ForcedDepth): Bar {
   return {
     name: `forced mean exit depth ${meanExitLayer.toFixed(2)}, measured time over that of its parts`,
     value: ratio.estimate,

@@ -13,6 +13,8 @@ import {
   useBackend,
 } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
+import { type Bar, barLines } from "../bars.js";
+import type { RunHooks } from "../glue/progress.js";
 import {
   ADAMW,
   BATCH_SPECS,
@@ -54,7 +56,6 @@ export interface EngineBenchOptions {
   readonly wasmRounds?: number;
   /** Compares with PyTorch where it is installed. @default true */
   readonly torch?: boolean;
-  readonly log?: (line: string) => void;
 }
 
 export interface EngineTiming extends Turns {
@@ -62,16 +63,10 @@ export interface EngineTiming extends Turns {
   readonly work: "forward" | "training step";
 }
 
-export interface EngineBar {
-  readonly name: string;
-  readonly value: number;
-  readonly limit: string;
-  readonly isMet: boolean;
-}
-
 export interface EngineBenchResult {
+  readonly settings: Readonly<Record<string, number | string | readonly number[]>>;
   readonly timings: readonly EngineTiming[];
-  readonly bars: readonly EngineBar[];
+  readonly bars: readonly Bar[];
   /** What could not be measured, and why. */
   readonly notes: readonly string[];
 }
@@ -82,58 +77,72 @@ const WASM = "tfjs wasm";
 const LEARNING_RATE = 1e-4;
 const SEED = 42;
 
-/** Runs the benchmark, logs a table and the project's two bars, and returns the numbers. */
-export async function runEngineBench(options: EngineBenchOptions = {}): Promise<EngineBenchResult> {
-  const log = options.log ?? console.log;
+/** Runs the benchmark. @throws BenchError `STOPPED`, and what the compiled form throws */
+export async function runEngineBench(
+  options: EngineBenchOptions,
+  hooks: RunHooks,
+): Promise<EngineBenchResult> {
+  const {
+    widths = [128, 384],
+    depth = 12,
+    vocabulary = 30_522,
+    batch = 32,
+    length = 64,
+    dropout = 0.1,
+    threads = availableParallelism(),
+    rounds = 9,
+    wasmRounds = 3,
+  } = options;
   const timings: EngineTiming[] = [];
   const notes: string[] = [];
   const torch = (options.torch ?? true) ? await findTorch() : undefined;
   if (torch && "missing" in torch) notes.push(torch.missing);
   const python = torch && "python" in torch ? torch.python : undefined;
-  if (torch && "version" in torch) log(`PyTorch ${torch.version}, ${torch.python}`);
-
-  for (const width of options.widths ?? [128, 384]) {
-    const sizes: EngineModelSizes = {
-      width,
-      depth: options.depth ?? 12,
-      heads: options.heads ?? Math.max(1, width / 64),
-      vocabulary: options.vocabulary ?? 30_522,
-      batch: options.batch ?? 32,
-      length: options.length ?? 64,
-      dropout: options.dropout ?? 0.1,
-    };
-    const plan = {
-      sizes,
-      python,
-      threads: options.threads ?? availableParallelism(),
-      rounds: options.rounds ?? 9,
-      wasmRounds: options.wasmRounds ?? 3,
-      log,
-      notes,
-    };
-    const { depth, heads, batch, length, vocabulary } = sizes;
-    log(
-      `\n${depth} layers, width ${width}, ${heads} heads, an exit after each; ${batch} x ${length} tokens of ` +
-        `${vocabulary}, float32, dropout ${sizes.dropout}, ${plan.threads} threads`,
-    );
+  hooks.progress.print(`Encoder: ${depth} layers, width ${widths.join(" and ")}`);
+  for (const width of widths) {
+    const heads = options.heads ?? Math.max(1, width / 64);
+    const sizes = { width, depth, heads, vocabulary, batch, length, dropout };
+    const plan = { sizes, python, threads, rounds, wasmRounds, notes, ...hooks };
     timings.push(...(await measureWidth(plan)));
   }
-  const bars = judge(timings);
-  for (const line of formatTable(timings)) log(line);
-  for (const note of notes) log(note);
-  for (const { name, value, limit, isMet } of bars) {
-    log(`${isMet ? "met    " : "NOT MET"}  ${name}: ${value.toFixed(2)} (${limit})`);
-  }
-  return { timings, bars, notes };
+  return {
+    settings: {
+      widths,
+      depth,
+      heads: options.heads ?? "width / 64",
+      vocabulary,
+      batch,
+      length,
+      dropout,
+      threads,
+      ...(torch && "version" in torch ? { pytorch: torch.version } : {}),
+    },
+    timings,
+    bars: judge(timings),
+    notes,
+  };
 }
 
-interface WidthPlan {
+/** The result in words. */
+export function describeEngineBench({ settings, timings, bars, notes }: EngineBenchResult): string {
+  const { depth, widths, heads, batch, length, vocabulary, dropout, threads, pytorch } = settings;
+  const beside = pytorch === undefined ? "" : `; PyTorch ${pytorch}`;
+  return [
+    `${depth} layers, width ${[widths].flat().join(" and ")}, ${heads} heads, an exit after each; ${batch} x ${length} tokens of ` +
+      `${vocabulary}, float32, dropout ${dropout}, ${threads} threads${beside}`,
+    ...formatTable(timings),
+    ...notes,
+    ...barLines(bars),
+    "",
+  ].join("\n");
+}
+
+interface WidthPlan extends RunHooks {
   readonly sizes: EngineModelSizes;
   readonly python: string | undefined;
   readonly threads: number;
   readonly rounds: number;
   readonly wasmRounds: number;
-  readonly log: (line: string) => void;
   readonly notes: string[];
 }
 
@@ -163,8 +172,9 @@ async function measureWidth(plan: WidthPlan): Promise<EngineTiming[]> {
       const adamw = { ...ADAMW, learningRate: LEARNING_RATE };
       const torch = await startTorch(plan.python, tensors, { sizes, threads, adamw });
       closers.push(torch.close);
-      if (torch.core) plan.log(`  PyTorch multiplies with OpenBLAS's kernels for ${torch.core}`);
-      if (torch.warning && !plan.notes.includes(torch.warning)) plan.notes.push(torch.warning);
+      const core = torch.core && `PyTorch multiplies with OpenBLAS's kernels for ${torch.core}.`;
+      for (const note of [core, torch.warning])
+        if (note && !plan.notes.includes(note)) plan.notes.push(note);
       forward.push({ name: PYTORCH, rounds, run: torch.forward });
       step.push({ name: PYTORCH, rounds, run: torch.step });
     }
@@ -284,8 +294,8 @@ async function startWasm(config: Config, params: HostParams, batch: Batch) {
   };
 }
 
-function judge(timings: readonly EngineTiming[]): EngineBar[] {
-  const bars: EngineBar[] = [];
+function judge(timings: readonly EngineTiming[]): Bar[] {
+  const bars: Bar[] = [];
   for (const { width, work, candidate, ratio } of timings) {
     if (work === "forward" && candidate.startsWith(WASM) && width === 128) {
       const name = "forward at width 128, tfjs wasm / compiled";

@@ -13,7 +13,9 @@ import {
   parsePretrainSettings,
 } from "@cee/backbone";
 import { createEngine, createRng, type HostParams, type HostTensor } from "@cee/engine";
-import type { EngineBar } from "./index.js";
+import { type Bar, barLines } from "../bars.js";
+import type { RunHooks } from "../glue/progress.js";
+import { pauseForStop } from "../glue/stop.js";
 import { findTorch, startTorch } from "./torch.js";
 import { type Candidate, type Turns, takeTurns, timed } from "./turns.js";
 
@@ -38,7 +40,6 @@ export interface PretrainingBenchOptions {
   readonly rounds?: number;
   /** Compares with PyTorch where it is installed. @default true */
   readonly torch?: boolean;
-  readonly log?: (line: string) => void;
 }
 
 /** The time that one kind of kernel took in a step. */
@@ -52,10 +53,11 @@ export interface KernelShare {
 }
 
 export interface PretrainingBenchResult {
+  readonly settings: Readonly<Record<string, number | string>>;
   readonly timings: readonly Turns[];
   /** Most expensive first. */
   readonly kernels: readonly KernelShare[];
-  readonly bars: readonly EngineBar[];
+  readonly bars: readonly Bar[];
   /** What could not be measured, and why. */
   readonly notes: readonly string[];
 }
@@ -64,11 +66,11 @@ const SEED = 42;
 const AT = { learningRate: 1e-4, seed: [SEED, 0] };
 const PROFILED_STEPS = 3;
 
-/** Runs the benchmark, logs its tables and the bar, and returns the numbers. */
+/** Runs the benchmark. @throws BenchError `STOPPED`, and what the compiled form throws */
 export async function runPretrainingBench(
-  options: PretrainingBenchOptions = {},
+  options: PretrainingBenchOptions,
+  hooks: RunHooks,
 ): Promise<PretrainingBenchResult> {
-  const log = options.log ?? console.log;
   const notes: string[] = [];
   const threads = options.threads ?? availableParallelism();
   const rounds = options.rounds ?? 9;
@@ -105,17 +107,14 @@ export async function runPretrainingBench(
   );
   const params = initPretraining(settings.model, SEED);
   const feed = randomFeed(sizes, settings.pairWeight);
-  log(
-    `${depth} layers, width ${width}, ${heads} heads; ${batch} x ${length} tokens of ${vocabulary}, 15 % of them masked and ` +
-      `scored at the last and ${exits} other exits, float32, no dropout, ${threads} threads`,
-  );
-
+  hooks.progress.print(`Pre-training step: ${depth} layers, width ${width}`);
   const found = (options.torch ?? true) ? await findTorch() : undefined;
   if (found && "missing" in found) notes.push(found.missing);
   const engine = await createEngine({ runtime: "onnxruntime-node", threads });
   const program = createPretrainProgram(engine, settings, { params });
   const closers = [() => program.dispose().then(() => engine.dispose())];
   let timings: Turns[];
+  let pytorch: string | undefined;
   try {
     const candidates: Candidate[] = [{ name: "compiled", rounds, run: stepper(program, feed) }];
     if (found && "python" in found) {
@@ -130,33 +129,52 @@ export async function runPretrainingBench(
         "torch_mlm.py",
       );
       closers.push(torch.close);
-      const kernels = torch.core ? `, OpenBLAS's kernels for ${torch.core}` : "";
-      log(`PyTorch ${found.version}${kernels}`);
+      pytorch = `${found.version}${torch.core ? `, OpenBLAS's kernels for ${torch.core}` : ""}`;
       if (torch.warning) notes.push(torch.warning);
       candidates.push({ name: "PyTorch", rounds, run: torch.step });
     }
-    timings = await takeTurns("step", candidates, { rounds, sameLoss: true, log, notes });
+    timings = await takeTurns("step", candidates, { rounds, sameLoss: true, notes, ...hooks });
   } finally {
     for (const close of closers.reverse()) await close();
   }
-  const kernels = await profile(settings, params, feed, threads);
-  const outside = kernels
-    .filter(({ isMatrixProduct }) => !isMatrixProduct)
-    .reduce((total, { share }) => total + share, 0);
+  hooks.progress.update("profiling");
+  const kernels = await profile(settings, params, { feed, threads, signal: hooks.signal });
 
-  const bars: EngineBar[] = timings.slice(1).map(({ candidate, ratio }) => ({
+  const bars: Bar[] = timings.slice(1).map(({ candidate, ratio }) => ({
     name: `pre-training step, compiled / ${candidate}`,
     value: 1 / ratio,
     limit: "at most 1/0.9 = 1.11",
     isMet: 1 / ratio <= 1 / 0.9,
   }));
-  for (const line of formatTables(timings, kernels)) log(line);
-  log(`Outside matrix products: ${(100 * outside).toFixed(1)} % of the kernels' time.`);
-  for (const note of notes) log(note);
-  for (const { name, value, limit, isMet } of bars) {
-    log(`${isMet ? "met    " : "NOT MET"}  ${name}: ${value.toFixed(2)} (${limit})`);
-  }
-  return { timings, kernels, bars, notes };
+  return {
+    settings: {
+      ...{ depth, width, heads, vocabulary, batch, length, exits, threads },
+      ...(pytorch === undefined ? {} : { pytorch }),
+    },
+    timings,
+    kernels,
+    bars,
+    notes,
+  };
+}
+
+/** The result in words. */
+export function describePretrainingBench(result: PretrainingBenchResult): string {
+  const { settings, timings, kernels, bars, notes } = result;
+  const { depth, width, heads, batch, length, vocabulary, exits, threads, pytorch } = settings;
+  const outside = kernels
+    .filter(({ isMatrixProduct }) => !isMatrixProduct)
+    .reduce((total, { share }) => total + share, 0);
+  const beside = pytorch === undefined ? "" : `; PyTorch ${pytorch}`;
+  return [
+    `${depth} layers, width ${width}, ${heads} heads; ${batch} x ${length} tokens of ${vocabulary}, 15 % of them masked and ` +
+      `scored at the last and ${exits} other exits, float32, no dropout, ${threads} threads${beside}`,
+    ...formatTables(timings, kernels),
+    `Outside matrix products: ${(100 * outside).toFixed(1)} % of the kernels' time.`,
+    ...notes,
+    ...barLines(bars),
+    "",
+  ].join("\n");
 }
 
 type Settings = ReturnType<typeof parsePretrainSettings>;
@@ -218,8 +236,15 @@ const MATRIX_PRODUCT = /MatMul|Gemm/;
 async function profile(
   settings: Settings,
   params: HostParams,
-  feed: Feed,
-  threads: number,
+  {
+    feed,
+    threads,
+    signal,
+  }: {
+    readonly feed: Feed;
+    readonly threads: number;
+    readonly signal: AbortSignal | undefined;
+  },
 ): Promise<KernelShare[]> {
   const folder = await mkdtemp(join(tmpdir(), "cee-profile-"));
   try {
@@ -231,9 +256,15 @@ async function profile(
     const program = createPretrainProgram(engine, settings, { params });
     const run = stepper(program, feed);
     // The first step warms up, and is in the profile as well.
-    for (let step = 0; step <= PROFILED_STEPS; step += 1) await run();
-    await program.dispose();
-    await engine.dispose();
+    try {
+      for (let step = 0; step <= PROFILED_STEPS; step += 1) {
+        await pauseForStop(signal);
+        await run();
+      }
+    } finally {
+      await program.dispose();
+      await engine.dispose();
+    }
     const kernels = new Map<string, { time: number; calls: number }>();
     for (const name of await readdir(folder)) {
       const events = JSON.parse(await readFile(join(folder, name), "utf8")) as ProfileEvent[];

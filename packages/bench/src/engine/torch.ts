@@ -90,6 +90,8 @@ export async function startTorch(
   const { threads } = settings;
   const child = spawn(python, [scriptPath(script)], {
     stdio: ["pipe", "pipe", "pipe"],
+    // In a group of its own: Ctrl-C is for this process, which ends the other when it has stopped itself.
+    detached: process.platform !== "win32",
     env: {
       // Like the compiled form's: threads that spin while others work cost whoever's turn it is, PyTorch included.
       OMP_WAIT_POLICY: "passive",

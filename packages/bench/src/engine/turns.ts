@@ -1,5 +1,7 @@
 /** @file Candidates for the same work that take turns, so that a change of the machine's speed meets all of them. */
 import { BenchError } from "../errors.js";
+import type { RunHooks } from "../glue/progress.js";
+import { pauseForStop } from "../glue/stop.js";
 import { median } from "../metrics/statistics.js";
 
 /** One candidate for one kind of work. */
@@ -20,27 +22,29 @@ export interface Turns {
   readonly ratio: number;
 }
 
-export interface TurnsOptions {
+export interface TurnsOptions extends RunHooks {
   readonly rounds: number;
   /** Whether the warm-up's losses must agree: without dropout they are those of the same model on the same batch. */
   readonly sameLoss?: boolean;
-  readonly log: (line: string) => void;
   /** Receives what could not be measured, and why. */
   readonly notes: string[];
 }
 
 /**
  * One warm-up each, then round by round; a candidate that fails is noted and left out.
- * @throws BenchError `RUN_MISMATCH` where losses must agree and do not, and whatever the first candidate throws
+ * @throws BenchError `RUN_MISMATCH` where losses must agree and do not, `STOPPED`, and whatever the first candidate throws
  */
 export async function takeTurns(
   work: string,
   candidates: readonly Candidate[],
-  { rounds, sameLoss = false, log, notes }: TurnsOptions,
+  { rounds, sameLoss = false, notes, progress, signal }: TurnsOptions,
 ): Promise<Turns[]> {
   const measured = new Map<Candidate, number[]>();
   let expected: number | undefined;
+  progress.plan(candidates.reduce((sum, candidate) => sum + 1 + candidate.rounds, 0));
   for (const candidate of candidates) {
+    await pauseForStop(signal);
+    progress.update(`${work}, ${candidate.name}`, 1);
     try {
       const { loss } = await candidate.run();
       if (sameLoss) expected = checkLoss(candidate.name, loss, expected);
@@ -53,13 +57,16 @@ export async function takeTurns(
   }
   for (let round = 0; round < rounds; round += 1) {
     for (const [candidate, times] of measured) {
-      if (times.length < candidate.rounds) times.push((await candidate.run()).milliseconds);
+      if (times.length >= candidate.rounds) continue;
+      await pauseForStop(signal);
+      progress.update(`${work}, ${candidate.name}`, 1);
+      times.push((await candidate.run()).milliseconds);
     }
   }
   const base = median([...measured][0]![1]);
   return [...measured].map(([{ name }, times]) => {
     const middle = median(times);
-    log(`  ${work}, ${name}: ${middle.toFixed(1)} ms`);
+    progress.print(`${work}, ${name}: ${middle.toFixed(1)} ms`);
     return { candidate: name, rounds: times, median: middle, ratio: middle / base };
   });
 }

@@ -47,7 +47,7 @@ export type GenerationMethod = (typeof generationMethods)[number];
 const DEFAULT_METHODS: readonly GenerationMethod[] = ["full", "calm", "calm-state", "consistentee"];
 
 /** Options without a value. */
-export const generationFlags: readonly string[] = ["resume", "dry-run", "lora"];
+export const generationFlags: readonly string[] = ["resume", "dry-run", "lora", "json"];
 
 const known: readonly string[] = [
   "data",

@@ -54,7 +54,7 @@ export type RuntimeName = (typeof runtimes)[number];
 const presets = ["small", "paper"] as const;
 
 /** Options without a value. */
-export const glueFlags: readonly string[] = ["resume", "dry-run", "texts"];
+export const glueFlags: readonly string[] = ["resume", "dry-run", "texts", "json"];
 /** Options that may be given several times. */
 export const glueLists: readonly string[] = ["strategy"];
 

@@ -12,6 +12,13 @@ export interface ProgressLine {
   stop(): void;
 }
 
+/** What something that takes long is given. */
+export interface RunHooks {
+  readonly progress: ProgressLine;
+  /** Stops after the step in progress. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** The part of a terminal that is used. */
 export interface ProgressStream {
   readonly isTTY?: boolean;

@@ -67,6 +67,15 @@ export function checkStop(signal: AbortSignal | undefined): void {
     throw new BenchError("STOPPED", "bench", "was stopped; what is finished is kept.");
 }
 
+/**
+ * As {@link checkStop}, after a moment in which a signal is heard: work that never waits would not notice one.
+ * @throws BenchError `STOPPED`
+ */
+export async function pauseForStop(signal: AbortSignal | undefined): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  checkStop(signal);
+}
+
 /** Whether an error says that somebody asked for a stop. */
 export function isStop(cause: unknown): boolean {
   const { code, name } = (cause ?? {}) as { code?: unknown; name?: unknown };

@@ -4,7 +4,7 @@
  *
  * N = rows, T = exits (layers), C = classes.
  */
-import { createRng } from "@cee/engine";
+import { createRng, useBackend } from "@cee/engine";
 import {
   type ExitRecord,
   type ExitStrategy,
@@ -19,6 +19,8 @@ import {
   withOptions,
 } from "@cee/exit-policies";
 import { fixedExits } from "@cee/exit-policies/testing";
+import type { RunHooks } from "../glue/progress.js";
+import { pauseForStop } from "../glue/stop.js";
 import { median, quantile } from "../metrics/statistics.js";
 import { type Table, toText } from "../table/table.js";
 
@@ -35,7 +37,6 @@ export interface ReplayBenchOptions {
   readonly milliseconds?: number;
   /** @default 42 */
   readonly seed?: number;
-  readonly log?: (line: string) => void;
 }
 
 export interface ReplaySpeed {
@@ -56,15 +57,24 @@ export interface ReplayBar {
   readonly isMet: boolean;
 }
 
+export interface ReplayBenchResult {
+  readonly settings: Readonly<
+    Record<"rows" | "layers" | "values" | "rounds" | "milliseconds" | "seed", number>
+  >;
+  readonly speeds: readonly ReplaySpeed[];
+  readonly bars: readonly ReplayBar[];
+}
+
 /** What the project asks for, on one core. */
 const BARS = { decide: 3000, sorted: 10_000 };
 
 const strategies: readonly ExitStrategy[] = [entropy(), rightTool(), pcee(), patience()];
 
-/** Measures and prints. Times of both paths take turns, so that neither has the machine for itself. */
+/** Times of both paths take turns, so that neither has the machine for itself. @throws BenchError `STOPPED` */
 export async function runReplayBench(
-  options: ReplayBenchOptions = {},
-): Promise<{ readonly speeds: readonly ReplaySpeed[]; readonly bars: readonly ReplayBar[] }> {
+  options: ReplayBenchOptions,
+  hooks: RunHooks,
+): Promise<ReplayBenchResult> {
   const {
     rows = 872,
     layers = 12,
@@ -72,11 +82,11 @@ export async function runReplayBench(
     rounds = 5,
     milliseconds = 300,
     seed = 42,
-    log = () => undefined,
   } = options;
-  log(
-    `Replay of ${rows} rows x ${layers} layers, ${values} knob values per strategy, one thread; ${rounds} interleaved rounds of ${milliseconds} ms, medians.\n`,
-  );
+  hooks.progress.print(`Record: ${rows} rows x ${layers} layers`);
+  // Only what is observed is computed with it, before any time is taken.
+  await useBackend("cpu");
+  hooks.progress.plan(strategies.length * (rounds + 1));
   const logits = madeUpLogits(rows, layers, seed);
   const speeds: ReplaySpeed[] = [];
   for (const strategy of strategies) {
@@ -87,24 +97,34 @@ export async function runReplayBench(
       labels: new Float32Array(rows),
     });
     await runner.dispose();
-    speeds.push(measure(made, strategy, { values, rounds, milliseconds }));
+    const speed = await measure(made, strategy, { values, rounds, milliseconds, ...hooks });
+    speeds.push(speed);
+    hooks.progress.print(`${speed.strategy}: ${Math.round(speed.decide)} points/s through decide`);
   }
-  const bars = barsOf(speeds);
-  log(
-    `${toText(tableOf(speeds))}\n${bars.map(({ name, isMet }) => `${isMet ? "met" : "NOT MET"}  ${name}`).join("\n")}`,
-  );
-  return { speeds, bars };
+  const settings = { rows, layers, values, rounds, milliseconds, seed };
+  return { settings, speeds, bars: barsOf(speeds) };
 }
 
-function measure(
+/** The result in words. */
+export function describeReplayBench({ settings, speeds, bars }: ReplayBenchResult): string {
+  const { rows, layers, values, rounds, milliseconds } = settings;
+  return `Replay of ${rows} rows x ${layers} layers, ${values} knob values per strategy, one thread; ${rounds} interleaved rounds of ${milliseconds} ms, medians.
+
+${toText(tableOf(speeds))}
+${bars.map(({ name, isMet }) => `${isMet ? "met" : "NOT MET"}  ${name}\n`).join("")}`;
+}
+
+async function measure(
   made: ExitRecord,
   strategy: ExitStrategy,
   {
     values,
     rounds,
     milliseconds,
-  }: Required<Pick<ReplayBenchOptions, "values" | "rounds" | "milliseconds">>,
-): ReplaySpeed {
+    progress,
+    signal,
+  }: Required<Pick<ReplayBenchOptions, "values" | "rounds" | "milliseconds">> & RunHooks,
+): Promise<ReplaySpeed> {
   const { knob } = strategy.definition;
   if (!knob) throw new Error(`internal: ${strategy.name} has no knob`);
   const { chosen, means } = spreadValues(made, strategy, values);
@@ -125,6 +145,8 @@ function measure(
   const decide: number[] = [];
   const sorted: number[] = [];
   for (let round = 0; round <= rounds; round += 1) {
+    await pauseForStop(signal);
+    progress.update(strategy.name, 1);
     const first = perSecond(() => replayAll(made, configured), chosen.length, milliseconds);
     const second = hasSorted
       ? perSecond(() => replaySweep(made, strategy, chosen), chosen.length, milliseconds)

@@ -4,7 +4,7 @@
  * R = rounds.
  */
 import type { Rng } from "@cee/engine";
-import { checkStop } from "../glue/stop.js";
+import { checkStop, pauseForStop } from "../glue/stop.js";
 import { type Resampled, resampleAll, type WeightedStatistic } from "../metrics/resample.js";
 import { quantile } from "../metrics/statistics.js";
 
@@ -23,6 +23,8 @@ export interface RoundOptions {
   readonly warmUp?: number;
   readonly rng: Rng;
   readonly signal?: AbortSignal | undefined;
+  /** Before each round, warm-ups included. */
+  readonly onRound?: () => void;
 }
 
 /** Calls of a candidate in a round, by what one call takes: of short ones, more are needed to find a quiet moment. */
@@ -39,12 +41,14 @@ const CALLS: readonly (readonly [under: number, calls: number])[] = [
  */
 export async function interleave(
   candidates: readonly Candidate[],
-  { rounds, warmUp = 3, rng, signal }: RoundOptions,
+  { rounds, warmUp = 3, rng, signal, onRound }: RoundOptions,
 ): Promise<Rounds> {
   const times = new Map(candidates.map(({ name }) => [name, [] as number[]]));
   const fastest = new Map(candidates.map(({ name }) => [name, Number.POSITIVE_INFINITY]));
   let calls = 1;
   for (let round = -warmUp; round < rounds; round += 1) {
+    onRound?.();
+    await pauseForStop(signal);
     for (const candidate of rng.shuffle([...candidates])) {
       let best = Number.POSITIVE_INFINITY;
       for (let call = 0; call < calls; call += 1) {

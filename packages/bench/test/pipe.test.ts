@@ -1,0 +1,90 @@
+/** @file What the benchmarks leave in a pipe, and what Ctrl-C leaves of them. */
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { describe, expect, it } from "vitest";
+import { benchChild, tiny } from "./glue-helpers.js";
+import { temporaryFolder } from "./helpers.js";
+
+/** Sizes that make a round short, by command. */
+const small: Readonly<Record<string, string>> = {
+  decode:
+    "--width 64 --depth 3 --vocabulary 40 --prompt 4 --tokens 7 --threads 1 --no-transformers",
+  engine:
+    "--widths 16 --depth 2 --heads 2 --vocabulary 64 --batch 2 --length 8 --threads 1 --wasm-rounds 0 --no-torch",
+  pretraining:
+    "--depth 3 --width 16 --heads 2 --vocabulary 50 --batch 4 --length 16 --threads 1 --no-torch",
+  replay: "--rows 40 --layers 6 --values 12 --milliseconds 1",
+};
+const wordsOf = (command: string, ...more: string[]) => [
+  command,
+  ...(small[command] as string).split(" "),
+  ...more,
+];
+
+describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
+  it.each([
+    ["engine", ["timings", "bars", "notes"], /^Encoder: .*\nforward at .*\ntraining step at .*\n$/],
+    [
+      "pretraining",
+      ["timings", "kernels", "bars"],
+      /^Pre-training step: .*\nstep, compiled: .*\n$/,
+    ],
+    ["decode", ["perToken", "forced", "exitTests", "parts"], /^Decoder: .*\nFull depth: .*\n$/],
+    ["replay", ["speeds", "bars"], /^Record: .*\n(.* points\/s through decide\n){4}$/],
+  ] as const)(
+    "%s --json prints one object, and nothing moves on standard error",
+    async (command, keys, said) => {
+      const { code, stdout, stderr } = await benchChild(wordsOf(command, "--rounds=1", "--json"));
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringMatching(said) });
+      expect(stdout.endsWith("}\n")).toBe(true);
+      expect(Object.keys(JSON.parse(stdout))).toEqual(
+        expect.arrayContaining(["settings", ...keys]),
+      );
+    },
+  );
+
+  it.each([
+    ["glue", (results: unknown) => results],
+    ["paper", (results: unknown, paper: unknown) => ({ results, paper })],
+  ])("%s --json prints what its files hold, and nothing else", async (command, expected) => {
+    const out = path.join(await temporaryFolder(), "run");
+    const words = [command, "--tasks=sentiment", "--methods=full,patience", ...tiny];
+    const { code, stdout, stderr } = await benchChild([...words, `--out=${out}`, "--json"]);
+    expect(code, stderr).toBe(0);
+    const held = async (name: string) =>
+      JSON.parse(await readFile(path.join(out, name), "utf8").catch(() => "null"));
+    const [results, paper] = [await held("results.json"), await held("paper.json")];
+    expect(JSON.parse(stdout)).toEqual(expected(results, paper));
+    // No progress line, and a line for what is finished.
+    expect(stderr).not.toContain("\r");
+    expect(stderr).not.toContain("\u001b");
+    expect(stderr).toMatch(/^sentiment · seed 42 done in /m);
+    expect(stderr.split("\n").length).toBeLessThan(20);
+    const report = await benchChild(["report", out, "--json"]);
+    expect(report.code, report.stderr).toBe(0);
+    expect(JSON.parse(report.stdout)).toMatchObject({
+      folder: out,
+      files: expect.arrayContaining([path.join(out, "report.html")]),
+    });
+  });
+
+  it.each(Object.keys(small))(
+    "%s ends by Ctrl-C without a result, and says so",
+    async (command) => {
+      let isAsked = false;
+      const { code, stdout, stderr } = await benchChild(wordsOf(command, "--rounds=1000000"), {
+        onPrint(_, child) {
+          if (!isAsked) child.kill("SIGINT");
+          isAsked = true;
+        },
+      });
+      expect({ code, stdout }).toEqual({ code: 130, stdout: "" });
+      const lines = stderr
+        .trim()
+        .split("\n")
+        .filter((line) => line !== "");
+      expect(lines.at(-2)).toMatch(/^Stopping after the step in progress/);
+      expect(lines.at(-1)).toBe("Stopped.");
+    },
+  );
+});
