@@ -100,6 +100,35 @@ describe("the report", () => {
       expect(count).toBe(name === "consistentee" && point !== "full depth" ? 8 : 0);
   });
 
+  it("speaks of tokens where texts were generated, draws tokens per second, and puts responses side by side", () => {
+    const rows = results.rows.map((row, index) => ({
+      ...row,
+      texts: 4,
+      tokensPerSecond: 100 + index,
+    }));
+    const answer = { method: "entropy", knob: null, speedup: 1.5, score: 0.5 };
+    const sample = { task: "sentiment", id: "prompt-1", prompt: "Say <hi>.", reference: "hi" };
+    const page = renderReport({
+      ...results,
+      rows,
+      responses: [{ ...sample, answers: [{ ...answer, text: "a long <answer>" }] }],
+    });
+    const rate = [...page.matchAll(/data-axis="rate"><svg.*?<\/svg>/gs)].map(
+      ([svg]) => svg.match(/data-i=/g)?.length,
+    );
+    // Every point, the curve's and full depth too.
+    expect(rate).toEqual(Array(3).fill(3 * 2 * 15));
+    expect(page).toContain("100 tokens per second");
+    expect(page).toContain("Where tokens leave");
+    expect(page).not.toContain("most frequent class");
+    expect(page).not.toContain("Beside the paper");
+    expect(page).toContain('<td class="left response">a long &lt;answer&gt;</td>');
+    const classified = renderReport(results);
+    expect(classified).not.toContain('data-axis="rate"');
+    expect(classified).toContain("Where inputs leave");
+    expect(classified).toContain("Beside the paper");
+  });
+
   it("shows failed and left-out cells with their reason", () => {
     const page = renderReport(richResults());
     const rows = comparisonRows(page);

@@ -27,6 +27,7 @@ const pictureNames: Readonly<Record<AxisName, string>> = {
   speedup: "speedup",
   work: "work",
   time: "time",
+  rate: "tokens-per-second",
 };
 
 /**

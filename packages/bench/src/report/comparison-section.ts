@@ -78,7 +78,7 @@ function noteOf(view: View): string {
   const notes: string[] = [];
   if (view.rows.some(({ intervals }) => intervals !== undefined)) {
     notes.push(
-      `In brackets: 95 % intervals by paired bootstrap over rows${view.seeds.length > 1 ? " (means of the seeds' bounds)" : ""}.`,
+      `In brackets: 95 % intervals by paired bootstrap over ${view.unit.drawn}${view.seeds.length > 1 ? " (means of the seeds' bounds)" : ""}.`,
     );
   }
   if (view.seeds.length > 1) notes.push("±: standard error over seeds.");

@@ -34,6 +34,9 @@ export interface CurveChart {
   readonly scattered?: boolean;
 }
 
+/** Height of a tick's letters. */
+const TEXT = 12;
+
 export const CHART = { width: 420, height: 300, left: 58, right: 16, top: 12, bottom: 44 } as const;
 
 /** The drawing, without its `<svg>`. */
@@ -55,6 +58,8 @@ export function curveChartBody({
   const toX = (value: number) => round(left + x.at(value) * (width - left - right));
   const toY = (value: number) => round(height - bottom - y.at(value) * (height - top - bottom));
   const middle = (top + height - bottom) / 2;
+  // The line's name stands above it, or below where the picture ends.
+  const nameAt = (line: number) => (line - 5 - TEXT < 0 ? line + TEXT + 3 : line - 5);
   return html`${y.ticks.map(({ value, label }) => {
     const at = toY(value);
     return html`<line class="grid" x1="${left}" x2="${width - right}" y1="${at}" y2="${at}"/><text class="tick" x="${left - 6}" y="${at + 4}" text-anchor="end">${label}</text>`;
@@ -63,7 +68,7 @@ export function curveChartBody({
     return html`<line class="grid" x1="${at}" x2="${at}" y1="${top}" y2="${height - bottom}"/><text class="tick" x="${at}" y="${height - bottom + 16}" text-anchor="middle">${label}</text>`;
   })}<text class="axis" x="${(left + width - right) / 2}" y="${height - 8}" text-anchor="middle">${title}</text><text class="axis" x="12" y="${middle}" text-anchor="middle" transform="rotate(-90 12 ${middle})">${yTitle}</text>${
     reference &&
-    html`<line class="reference" x1="${left}" x2="${width - right}" y1="${toY(reference.y)}" y2="${toY(reference.y)}"/><text class="tick halo" x="${width - right - 2}" y="${toY(reference.y) - 5}" text-anchor="end">${reference.name}</text>`
+    html`<line class="reference" x1="${left}" x2="${width - right}" y1="${toY(reference.y)}" y2="${toY(reference.y)}"/><text class="tick halo" x="${width - right - 2}" y="${nameAt(toY(reference.y))}" text-anchor="end">${reference.name}</text>`
   }${series.map(({ style, points }) => {
     const sorted = [...points].sort((a, b) => a.x - b.x || b.y - a.y);
     const dash = dashOf(style);

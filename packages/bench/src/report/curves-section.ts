@@ -1,5 +1,6 @@
-/** @file Curves of the report: score against saved layers, against speed-up and against measured time, per task. */
+/** @file Curves of the report: score against saved layers, speed-up, measured time and tokens per second, per task. */
 import type { ResultRow } from "../results.js";
+import type { Unit } from "./axis.js";
 import { methodFilter } from "./comparison-section.js";
 import { type ChartPoint, type ChartSeries, type CurveChart, curveChart } from "./curve-chart.js";
 import { type Html, html, htmlTable } from "./html.js";
@@ -16,13 +17,10 @@ import {
 } from "./view.js";
 
 /** What a curve can be drawn against. */
-export type AxisName = "saved" | "speedup" | "work" | "time";
+export type AxisName = "saved" | "speedup" | "work" | "time" | "rate";
 
 export const axes: Readonly<
-  Record<
-    AxisName,
-    { readonly title: string; readonly chip: string; readonly unit: "percent" | "times" }
-  >
+  Record<AxisName, { readonly title: string; readonly chip: string; readonly unit: Unit }>
 > = {
   saved: { title: "saved layers, %", chip: "saved layers", unit: "percent" },
   speedup: { title: "speed-up, layers / mean exit layer", chip: "speed-up", unit: "times" },
@@ -32,22 +30,29 @@ export const axes: Readonly<
     unit: "percent",
   },
   time: { title: "saved time, % (measured)", chip: "measured time", unit: "percent" },
+  rate: { title: "tokens per second (measured)", chip: "tokens per second", unit: "number" },
 };
 
-/** Work is worth a chart of its own only where some method saves work without saving layers. */
+/**
+ * Work is worth a chart of its own only where some method saves work without saving layers, and tokens per second where
+ * texts were generated.
+ */
 export function axesOf(view: View): AxisName[] {
-  const names = Object.keys(axes) as AxisName[];
-  const hasCost = view.rows.some(({ cost }) => cost !== undefined);
-  return hasCost ? names : names.filter((name) => name !== "work");
+  const has = (field: "cost" | "tokensPerSecond") =>
+    view.rows.some((row) => row[field] !== undefined);
+  return (Object.keys(axes) as AxisName[]).filter(
+    (name) => (name !== "work" || has("cost")) && (name !== "rate" || has("tokensPerSecond")),
+  );
 }
 
 export function curvesSection(view: View): Html {
   if (view.columns.length === 0) return html``;
+  const hasRate = axesOf(view).includes("rate");
   const sign = (style: number) =>
     html`<svg viewBox="-8 -8 16 16" class="s${style % COLOURS}" aria-hidden="true"><path class="mark" d="${markerPath(style, 5)}"/></svg>`;
   return html`<section id="curves"><h2>Curves</h2>
 <p class="note">Every point is a value of a method's knob. A solid ring marks the fastest point without loss, a dashed ring the fastest within 1 %; the dashed line is
-full depth. Time is measured at those points only. Point at a mark or tap it for its numbers; with the keyboard, focus a chart and walk with the arrow keys.</p>
+full depth. ${hasRate ? "Saved time is given for those points, tokens per second for all; a method's points took turns with full depth, its large mark on the line, and are to be compared with that one" : "Time is measured at those points only"}. Point at a mark or tap it for its numbers; with the keyboard, focus a chart and walk with the arrow keys.</p>
 ${methodFilter(view, sign)}
 <div class="controls pick" role="group" aria-label="Against what the score is drawn"><span>Score against</span>${axesOf(
     view,
@@ -64,7 +69,7 @@ function card(view: View, column: Column, index: number): Html {
     const chart = taskChart(view, column, name, points);
     return chart
       ? html`<div class="plot" tabindex="0" role="group" aria-roledescription="chart" aria-label="${chart.description}; arrow keys walk through the points" data-axis="${name}">${curveChart(chart)}</div>`
-      : html`<p class="note" data-axis="${name}">${name === "time" ? "No time was measured on this task." : "No method of this task has exit layers."}</p>`;
+      : html`<p class="note" data-axis="${name}">${name === "time" || name === "rate" ? "No time was measured on this task." : "No method of this task has exit layers."}</p>`;
   });
   return html`
 <article class="card" data-c="${index}" data-tips="${JSON.stringify(tips)}"><h3>${column.title}</h3>${charts}<details><summary>Operating points</summary>${htmlTable(
@@ -90,6 +95,7 @@ export function taskChart(
       speedup: row.speedup,
       work: row.cost === undefined ? row.savedLayers : 1 - row.cost,
       time: row.savedRuntime,
+      rate: row.tokensPerSecond ?? null,
     })[name];
   const series: ChartSeries[] = [];
   for (const [style, method] of view.methods.entries()) {
@@ -122,7 +128,7 @@ export function taskChart(
     x: { title: axes[name].title, unit: axes[name].unit },
     yTitle: `${column.metricTitle}, %`,
     series,
-    scattered: name === "time",
+    scattered: name === "time" || name === "rate",
     ...(full.length > 0 ? { reference: { y: mean, name: view.methodTitle(full[0]!.method) } } : {}),
   };
 }
@@ -161,9 +167,10 @@ function tipOf(view: View, same: readonly ResultRow[]): string {
   }
   if (row.cost !== undefined) lines.push(`operations ${percent(row.cost)} % of full depth`);
   if (row.knob) lines.push(`${row.knob.name} = ${knobText(row.knob.value)}`);
-  lines.push(
-    row.savedRuntime === null ? "time not measured here" : `measured time ${savedTimeText(row)}`,
-  );
+  const { savedRuntime, tokensPerSecond } = row;
+  if (tokensPerSecond !== undefined) lines.push(`${tokensPerSecond.toFixed(0)} tokens per second`);
+  if (savedRuntime !== null) lines.push(`measured time ${savedTimeText(row)}`);
+  else if (tokensPerSecond === undefined) lines.push("time not measured here");
   if (view.seeds.length > 1) lines.push(`seed ${row.seed}`);
   return lines.join("\n");
 }

@@ -37,9 +37,14 @@ export function exitsSection(view: View): Html {
   );
   const used = stackings.filter(({ groups }) => withExits.some((row) => groups(row) !== undefined));
   const shown = used.length === 0 ? stackings.slice(0, 1) : used;
-  return html`<section id="exits"><h2>Where inputs leave</h2>
-<p class="note">Inputs per exit layer; the dashed line is the mean.${view.seeds.length > 1 ? " Seeds are added up." : ""} A flag marks methods whose early exits
-are (nearly) all answered with the most frequent class: such layers are saved by guessing, not by deciding.</p>
+  const { leaving } = view.unit;
+  return html`<section id="exits"><h2>Where ${leaving} leave</h2>
+<p class="note">${leaving === "tokens" ? "Generated tokens per exit layer, each text's first one left out, which comes from its prompt" : "Inputs per exit layer"}; the dashed line is the mean.${view.seeds.length > 1 ? " Seeds are added up." : ""}${
+    leaving === "tokens"
+      ? undefined
+      : html` A flag marks methods whose early exits
+are (nearly) all answered with the most frequent class: such layers are saved by guessing, not by deciding.`
+  }</p>
 <div class="controls pick" role="group" aria-label="Operating point"><span>At the point</span>${points.map((point, index) => chooser("hp", point, pointTitles[point], index === 0))}</div>
 ${
   shown.length < 2

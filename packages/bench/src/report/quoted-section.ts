@@ -26,7 +26,9 @@ const ours: readonly {
   { paper: "ConsistentEE ★", methods: ["consistentee"], point: "no-loss" },
 ];
 
+/** Its tables are of classification, so there is nothing to put beside generated texts. */
 export function quotedSection(view: View): Html {
+  if (view.unit.leaving === "tokens") return html``;
   const beside = besideTable(view);
   return html`<section id="paper"><h2>Beside the paper</h2>
 ${

@@ -38,7 +38,7 @@ export function renderReport(results: Results, options: ReportOptions = {}): str
   const sections: readonly (readonly [id: string, title: string, content: Html])[] = [
     ["comparison", "Comparison", comparisonSection(view)],
     ["curves", "Curves", curvesSection(view)],
-    ["exits", "Where inputs leave", exitsSection(view)],
+    ["exits", `Where ${view.unit.leaving} leave`, exitsSection(view)],
     ["inputs", "Single inputs", inputsSection(view)],
     ["responses", "Responses", responsesSection(view)],
     ["figures", "The paper's tables and figures", paperSection(view)],

@@ -105,6 +105,7 @@ tbody th { font-weight:500; text-align:left; position:sticky; left:0; background
 .card tbody th { background:var(--card); }
 tr.ruled > * { border-top:1px solid var(--line); } .sorted tr.ruled > * { border-top:0; }
 td small { display:block; color:var(--dim); font-size:.76rem; line-height:1.25; } td.reason { color:var(--warn); font-style:italic; }
+td.response { white-space:normal; min-width:16em; max-width:60ch; overflow-wrap:anywhere; } #responses .card { margin:0 0 14px; }
 td.quoted, th.quoted { color:var(--dim); font-style:italic; }
 button.sort { font:inherit; color:inherit; background:none; border:0; padding:2px 0; cursor:pointer; text-align:inherit; white-space:nowrap; }
 button.sort::after { content:"↕"; display:inline-block; width:1em; margin-left:.15em; text-align:center; color:var(--dim); opacity:.55; }
@@ -146,7 +147,7 @@ label { display:inline-flex; flex-wrap:wrap; gap:4px 8px; align-items:center; fo
   background:var(--ink); color:var(--paper); font-size:.8rem; line-height:1.4; visibility:hidden; overflow-wrap:anywhere; }
 :focus-visible { outline:2px solid var(--c0); outline-offset:2px; }
 @media (max-width:560px) { body { padding:12px 12px 32px; } .card { padding:10px 8px; } dl { grid-template-columns:minmax(0, 1fr); gap:0; } dd { margin-bottom:7px; }
-  .small { grid-template-columns:repeat(2, minmax(0, 1fr)); gap:12px 10px; } th, td { padding:4px 7px; } tbody th { max-width:8.5em; min-width:6em; overflow-wrap:anywhere; } }
+  .small { grid-template-columns:repeat(2, minmax(0, 1fr)); gap:12px 10px; } th, td { padding:4px 7px; } tbody th { max-width:8.5em; min-width:8em; overflow-wrap:anywhere; } td.response { min-width:13em; } }
 @media print { body { max-width:none; padding:0; font-size:11pt; } nav, .controls, .whatif input, button.sort::after { display:none; } .scroll { overflow:visible; }
   table { font-size:7.5pt; } th, td { padding:2px 4px; } .card, figure, .strips li { break-inside:avoid; } h2, h3 { break-after:avoid; } tbody th { position:static; }
   * { -webkit-print-color-adjust:exact; print-color-adjust:exact; } }

@@ -38,6 +38,8 @@ export interface View {
   /** In table order; the place of a method decides on its colour and marker. */
   readonly methods: readonly string[];
   readonly seeds: readonly number[];
+  /** What leaves at a layer and is counted, and what intervals draw from. */
+  readonly unit: { readonly leaving: "inputs" | "tokens"; readonly drawn: "rows" | "texts" };
   taskTitle(task: string): string;
   methodTitle(method: string): string;
 }
@@ -95,9 +97,16 @@ export function viewOf(results: Results, options: ReportOptions = {}): View {
     columns,
     methods,
     seeds: [...new Set(rows.map(({ seed }) => seed))].sort((a, b) => a - b),
+    unit: isGeneration(rows)
+      ? { leaving: "tokens", drawn: "texts" }
+      : { leaving: "inputs", drawn: "rows" },
     taskTitle,
     methodTitle: (method) => options.methodTitles?.[method] ?? method,
   };
+}
+
+function isGeneration(rows: readonly ResultRow[]): boolean {
+  return rows.some(({ texts }) => texts !== undefined);
 }
 
 /** A method that only has a full-depth row is a reference, not a competitor. */
