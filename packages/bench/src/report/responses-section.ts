@@ -1,6 +1,6 @@
 /** @file Prompts with what they are answered at several speeds, side by side. */
 import type { ResponseSample } from "../results.js";
-import { type Html, html } from "./html.js";
+import { type Html, html, scrollBox } from "./html.js";
 import { knobText, percent, type View } from "./view.js";
 
 export function responsesSection(view: View): Html {
@@ -14,8 +14,11 @@ ${responses.map((sample) => sampleHtml(view, sample))}</section>`;
 function sampleHtml(view: View, { task, id, prompt, reference, answers }: ResponseSample): Html {
   return html`
 <article class="card"><h3>${view.taskTitle(task)}, ${id}</h3><details><summary>Prompt and reference</summary><pre tabindex="0">${prompt}</pre><p>Reference:</p><pre tabindex="0">${reference}</pre></details>
-<div class="scroll"><table><thead><tr><th scope="col" class="left">Method</th><th scope="col" class="left">Response</th><th scope="col" class="left">Knob</th><th scope="col">Speed-up</th><th scope="col">ROUGE-L</th></tr></thead><tbody>${answers.map(
+${scrollBox(
+  "Responses",
+  html`<table><thead><tr><th scope="col" class="left">Method</th><th scope="col" class="left">Response</th><th scope="col" class="left">Knob</th><th scope="col">Speed-up</th><th scope="col">ROUGE-L</th></tr></thead><tbody>${answers.map(
     ({ method, knob, speedup, score, text }) =>
       html`<tr><th scope="row">${view.methodTitle(method)}</th><td class="left response">${text}</td><td class="left">${knob ? `${knob.name} ${knobText(knob.value)}` : "–"}</td><td>${speedup.toFixed(2)}×</td><td>${percent(score)}</td></tr>`,
-  )}</tbody></table></div></article>`;
+  )}</tbody></table>`,
+)}</article>`;
 }
