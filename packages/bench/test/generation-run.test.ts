@@ -1,4 +1,5 @@
 /** @file Whole runs of `bench generation`, tiny: what they leave, what they count, and that they can be gone on with. */
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import {
@@ -110,9 +111,72 @@ describe("bench generation", () => {
     ).rejects.toMatchObject({
       code: expect.stringMatching(/STOPPED|ABORTED/),
     });
-    const { table } = await generation(["--backbone=llama-7b", "--preset=paper", "--dry-run"]);
-    expect(table).toContain("6.74 billion");
-    expect(table).toContain("Nothing was written");
+    for (const [size, parameters] of [
+      ["llama-7b", "6.74 billion"],
+      ["llama-13b", "13.02 billion"],
+    ]) {
+      const { table, files } = await generation([
+        `--backbone=${size}`,
+        "--preset=paper",
+        "--dry-run",
+        `--out=${out}-${size}`,
+      ]);
+      expect(table).toContain(`| parameters | ${parameters}`);
+      expect(table).toContain("Nothing was written");
+      expect(files).toEqual([]);
+      expect(existsSync(`${out}-${size}`)).toBe(false);
+    }
+  }, 120_000);
+
+  it("reads Alpaca's, Dolly's and CNN/DailyMail's files, and says what was cut of the articles", async () => {
+    const lines = (rows: readonly object[]) => rows.map((row) => JSON.stringify(row)).join("\n");
+    const articles = generateArticles(8, 5).map(({ input, response }, index) => ({
+      // Every other article is longer than the model's 512 positions.
+      article: Array(index % 2 === 0 ? 1 : 40)
+        .fill(input)
+        .join(" "),
+      highlights: response,
+    }));
+    const instructions = generateInstructions(36, 5);
+    const data = await temporaryFolder({
+      "alpaca/alpaca_data.json": JSON.stringify(
+        instructions.slice(0, 32).map(({ instruction, input, response }) => ({
+          instruction,
+          input,
+          output: response,
+        })),
+      ),
+      "dolly/databricks-dolly-15k.jsonl": lines(
+        instructions.slice(32).map(({ instruction, input, response }) => ({
+          instruction,
+          context: input,
+          response,
+          category: "open_qa",
+        })),
+      ),
+      "cnn_dailymail/validation.jsonl": lines(articles),
+    });
+    const out = path.join(await temporaryFolder(), "run");
+    const words = ["--backbone=fresh:2x32", "--methods=full", "--epochs=1", "--prompts=4"];
+    const { results, failures } = await generation([
+      ...words,
+      `--data=${data}`,
+      "--max-new-tokens=3",
+      await scorer(),
+      `--out=${out}`,
+    ]);
+    expect(failures).toEqual([]);
+    const { tasks, bertScore } = results.data as Record<string, never>;
+    expect(tasks).toMatchObject({
+      dolly: { prompts: 4, reference: "full depth's own response", cutInputs: 0 },
+      // The last four articles are decoded, two of which are long.
+      cnn: { prompts: 4, reference: "gold summary", cutInputs: 2 },
+    });
+    expect((tasks as Record<string, { inputKept: string }>).cnn?.inputKept).toMatch(
+      /^[5-9]\d\.\d %$/,
+    );
+    expect(bertScore).toMatch(/^tiny-encoder, layer \d$/);
+    expect(results.rows.find(({ task }) => task === "dolly")).toMatchObject({ score: 1 });
   }, 120_000);
 
   it("refuses what cannot be, naming the option", async () => {
