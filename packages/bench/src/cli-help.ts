@@ -148,8 +148,11 @@ What to measure:
   --no-torch          leaves PyTorch out           --no-transformers leaves Transformers.js out
   --threads <n>       (default: all processors)    --runtime <name>  onnxruntime-node or onnxruntime-web
   --seed <n>          (default: 42)                --out <folder>    (default: runs/speed)
+  --resume            goes on with the run in that folder: finished parts (one width each) are not measured again
   --check             exit code 1 when one of the project's bars is not met
+  --json              prints what speed.json holds as one JSON object, in place of the tables
 
+A run that is there is moved aside, never deleted. Ctrl-C stops after the step in progress, and --resume goes on.
 On a machine that does other things as well, read the ratios, not the milliseconds.
 
 Examples:

@@ -52,7 +52,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   speed: {
     help: speedHelp,
-    flags: ["no-torch", "no-transformers", "check"],
+    flags: ["no-torch", "no-transformers", "check", "resume", "json"],
     lists: [],
     run: speed,
   },
@@ -292,12 +292,13 @@ async function speed(args: Args, words: readonly string[], program: string): Pro
     const { runSpeed } = await import("./speed/index.js");
     const { speedTables } = await import("./speed/tables.js");
     const { toText } = await import("./table/table.js");
-    const log = (line: string) => process.stderr.write(`${line}\n`);
-    const { results, files } = await runSpeed(options, { signal, log });
-    process.stdout.write(`\n${speedTables(results).map(toText).join("\n\n")}\n`);
+    const { createProgressLine } = await import("./glue/progress.js");
+    const { results, files } = await runSpeed(options, { signal, progress: createProgressLine() });
+    const tables = () => speedTables(results).map(toText).join("\n\n");
+    process.stdout.write(`${args.json === true ? JSON.stringify(results) : tables()}\n`);
     process.stderr.write([...results.notes, `Written: ${files.join(", ")}`, ""].join("\n"));
     return args.check === true && results.bars.some(({ isMet }) => !isMet) ? 1 : 0;
-  }, "Stopped; nothing was written.\n");
+  }, `Stopped. To go on:\n  ${options.command} --resume\n`);
 }
 
 /** Makes the readable files of an earlier run again. */

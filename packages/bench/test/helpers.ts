@@ -5,12 +5,13 @@ import path from "node:path";
 import { onTestFinished } from "vitest";
 import { createProgressLine } from "../src/glue/progress.js";
 
-/** Hooks of a run as in a pipe, and the lines that it got to see. */
-export function recorded() {
+/** Hooks of a run as in a pipe, and what it got to see. */
+export function recorded(onPrint: (line: string) => void = () => undefined) {
   let text = "";
   const progress = createProgressLine({
     write(more) {
       text += more;
+      onPrint(more);
     },
   });
   return { hooks: { progress }, printed: () => text };

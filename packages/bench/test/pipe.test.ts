@@ -68,6 +68,24 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
     });
   });
 
+  it("speed names the way to go on after Ctrl-C, and prints one object", async () => {
+    const out = path.join(await temporaryFolder(), "run");
+    const words = `speed --widths 16 --depth 2 --length 8 --vocabulary 256 --threads 1 --parts decide,depths --no-torch --json --out ${out}`;
+    let isAsked = false;
+    const stopped = await benchChild([...words.split(" "), "--rounds", "1000000"], {
+      onPrint(stderr, child) {
+        if (!isAsked && stderr.includes("2 layers, width 16")) isAsked = child.kill("SIGINT");
+      },
+    });
+    expect(stopped).toMatchObject({ code: 130, stdout: "" });
+    expect(stopped.stderr).toMatch(/\nStopped\. To go on:\n {2}pnpm bench speed .* --resume\n$/);
+    const whole = await benchChild([...words.split(" "), "--rounds", "3"]);
+    expect(whole.code, whole.stderr).toBe(0);
+    expect(JSON.parse(whole.stdout)).toEqual(
+      JSON.parse(await readFile(path.join(out, "speed.json"), "utf8")),
+    );
+  });
+
   it.each(Object.keys(small))(
     "%s ends by Ctrl-C without a result, and says so",
     async (command) => {

@@ -1,5 +1,5 @@
 /** @file `bench speed`: that it compares like with like, its intervals and bars, and what it leaves. No times are judged. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openEncoder } from "@cee/backbone";
@@ -7,12 +7,14 @@ import { createEngine, createRng } from "@cee/engine";
 import { classify, toObserver } from "@cee/exit-policies";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { main } from "../src/cli.js";
+import type { RunHooks } from "../src/glue/progress.js";
 import { checkSame, SYSTEMS } from "../src/speed/forced.js";
 import { runSpeed } from "../src/speed/index.js";
 import { judge } from "../src/speed/judge.js";
 import { createSpeedEncoder, forcedBatch, forcedExits, mixedLayers } from "../src/speed/model.js";
 import { parseSpeedOptions } from "../src/speed/options.js";
 import { interleave, ratioOf, weightedQuantile } from "../src/speed/rounds.js";
+import { recorded } from "./helpers.js";
 
 const sizes = { width: 16, depth: 3, length: 8, vocabulary: 256 };
 
@@ -167,8 +169,8 @@ describe("a run", () => {
       },
       "pnpm bench speed",
     );
-    const lines: string[] = [];
-    const { results } = await runSpeed(options, { log: (line) => void lines.push(line) });
+    const { hooks, printed } = recorded();
+    const { results } = await runSpeed(options, hooks);
     expect(results.depths.map(({ layer }) => layer)).toEqual([1, 2, 3]);
     for (const { timed } of results.depths) {
       const systems = timed.map(({ system }) => system);
@@ -194,6 +196,8 @@ describe("a run", () => {
       "forced-exits-16.svg",
       "latency.svg",
       "mixed-exits-16.svg",
+      "parts",
+      "run.json",
       "speed.html",
       "speed.json",
       "speed.md",
@@ -202,8 +206,62 @@ describe("a run", () => {
     expect(page).toContain("Batch 1, forced exit, width 16");
     expect(page).not.toMatch(/NaN|undefined/);
     expect(JSON.parse(readFileSync(join(out, "speed.json"), "utf8")).depths).toHaveLength(3);
-    expect(lines.some((line) => line.includes("exit at layer 3"))).toBe(true);
+    expect(printed()).toContain("width 16, exit at layer 3: ");
   }, 180_000);
+
+  it("goes on behind the parts that were finished when it was stopped", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cee-speed-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const out = join(folder, "run");
+    const run = (more: object, hooks: Partial<RunHooks> = {}) =>
+      runSpeed(
+        parseSpeedOptions(
+          {
+            ...{ widths: "16,24", depth: "2", length: "8", vocabulary: "256", threads: "1" },
+            ...{ rounds: "3", parts: "depths,decide,memory", calls: "4,8", out, "no-torch": true },
+            ...more,
+          },
+          "pnpm bench speed",
+        ),
+        { ...recorded().hooks, ...hooks },
+      );
+    const stop = new AbortController();
+    const { progress } = recorded((line) => {
+      if (line.startsWith("width 16, decisions")) stop.abort();
+    }).hooks;
+    await expect(run({}, { progress, signal: stop.signal })).rejects.toMatchObject({
+      code: "STOPPED",
+    });
+    expect(readdirSync(out).sort()).toEqual(["parts", "run.json"]);
+    expect(readdirSync(join(out, "parts")).sort()).toEqual(["decide-16.json", "depths-16.json"]);
+
+    await expect(run({ resume: true, rounds: "4" })).rejects.toThrow("rounds 3, now 4");
+    const again = recorded();
+    const { results } = await run({ resume: true }, again.hooks);
+    expect(again.printed()).not.toContain("width 16");
+    const kept = JSON.parse(readFileSync(join(out, "parts", "depths-16.json"), "utf8"));
+    expect(results.depths.slice(0, 2)).toEqual(kept.measured.depths);
+    expect(results.depths.map(({ width }) => width)).toEqual([16, 16, 24, 24]);
+    expect(results.decide.map(({ width }) => width)).toEqual([16, 24]);
+    expect(results.memory?.calls).toEqual([4, 8]);
+    const before = results.notes.filter((note) => note.startsWith("Measured before"));
+    expect(before).toEqual([
+      `Measured before the run was gone on with: depths-16, ${kept.date}.`,
+      expect.stringContaining("decide-16"),
+    ]);
+
+    writeFileSync(
+      join(out, "parts", "depths-16.json"),
+      JSON.stringify({ ...kept, measured: { depths: [{ width: "16" }] } }),
+    );
+    await expect(run({ resume: true })).rejects.toMatchObject({ code: "BAD_RESULTS" });
+    const fresh = recorded();
+    await run({ widths: "16", parts: "decide" }, fresh.hooks);
+    expect(fresh.printed()).toContain(
+      `The results that were in ${out} are kept in ${out}.previous`,
+    );
+    expect(readdirSync(join(out, "parts"))).toEqual(["decide-16.json"]);
+  }, 60_000);
 
   it("refuses systems that answer differently", () => {
     const [own, other] = [Float32Array.of(1, 2), Float32Array.of(1, 2.1)];

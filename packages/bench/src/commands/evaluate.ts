@@ -3,6 +3,7 @@ import type { ClassifyInput, EarlyExitModel, Prediction } from "@cee/consistente
 import type { LabelKind } from "../data/own-task.js";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
+import { createProgressLine, type RunHooks } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
 import { loadingOptions, modelHelp, modelOf, modelOptionNames } from "./model-options.js";
@@ -43,6 +44,7 @@ export const evaluateCommand: CeeCommand = {
       );
     const columns = { text: read.text("text"), pair: read.text("pair"), label: read.text("label") };
     const limit = read.whole("limit", 1);
+    const progress = createProgressLine();
     return untilStopped(async (signal) => {
       const [options, { EarlyExitModel }, { loadOwnRows, definitionOf }, { takeRows }, { score }] =
         await Promise.all([
@@ -57,6 +59,7 @@ export const evaluateCommand: CeeCommand = {
         try {
           return await use(model);
         } finally {
+          progress.stop();
           await model.dispose({ pending: "reject" });
         }
       };
@@ -66,7 +69,8 @@ export const evaluateCommand: CeeCommand = {
         const own = await loadOwnRows(file, columns, kind);
         const rows = takeRows(own.rows, limit, 0, "evaluate");
         const inputs = rows.map(({ text, pair }) => (pair === undefined ? text : { text, pair }));
-        const answers = await answersOf(model, inputs, signal);
+        progress.plan(2 * rows.length);
+        const answers = await answersOf(model, inputs, { progress, signal });
         return { kind, own, rows, inputs, answers, name: model.strategy.name };
       });
       const { kind, own, rows } = early;
@@ -75,7 +79,7 @@ export const evaluateCommand: CeeCommand = {
           `${file}: ${own.problems.count} rows left out, such as line ${own.problems.examples[0]?.line}: ${own.problems.examples[0]?.problem}.\n`,
         );
       const fullAnswers = await opened({ strategy: "never" }, (model) =>
-        answersOf(model, early.inputs, signal),
+        answersOf(model, early.inputs, { progress, signal }),
       );
       const labels = rows.map(({ label }) => label);
       const valuesOf = (answers: readonly Prediction[]) =>
@@ -126,10 +130,13 @@ async function kindOf(model: EarlyExitModel): Promise<LabelKind> {
 async function answersOf(
   model: EarlyExitModel,
   rows: readonly ClassifyInput[],
-  signal: AbortSignal,
+  { progress, signal }: RunHooks & { readonly signal: AbortSignal },
 ): Promise<readonly Prediction[]> {
   const answers: Prediction[] = [];
-  for await (const answer of model.stream(rows, { signal })) answers.push(answer);
+  for await (const answer of model.stream(rows, { signal })) {
+    answers.push(answer);
+    progress.update(`strategy ${model.strategy.name}, row ${answers.length} of ${rows.length}`, 1);
+  }
   return answers;
 }
 

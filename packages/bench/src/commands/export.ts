@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
+import { createProgressLine } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
 import { modelParts } from "./model-options.js";
@@ -80,6 +81,7 @@ export const exportCommand: CeeCommand = {
     const threads = read.whole("threads", 1);
     const texts = read.text("texts");
     const inputs = texts === undefined ? (read.whole("check", 0) ?? 200) : textsOf(texts);
+    const progress = createProgressLine();
     return untilStopped(async (signal) => {
       const loading: LoadPartsOptions = {
         ...(await modelParts(read, signal)),
@@ -87,23 +89,33 @@ export const exportCommand: CeeCommand = {
       };
       const dial = knob === undefined ? {} : { knob };
       const { checkExport, exportModel } = await import("@cee/consistentee");
-      const exported = await exportModel(model, out, {
-        ...loading,
-        ...dial,
-        ...{ rows, precision, exitLogits: args["exit-logits"] === true },
-      });
+      const during = <T>(what: string, work: Promise<T>) => {
+        progress.update(what);
+        return work.finally(() => progress.stop());
+      };
+      const exported = await during(
+        "writing the file",
+        exportModel(model, out, {
+          ...loading,
+          ...dial,
+          ...{ rows, precision, exitLogits: args["exit-logits"] === true },
+        }),
+      );
       const isJson = args.json === true;
       if (!isJson) process.stdout.write(describe(exported, rows));
       const comparison =
         inputs === 0
           ? undefined
-          : await checkExport(model, out, {
-              ...loading,
-              ...dial,
-              ...(threads !== undefined && { threads }),
-              rows,
-              inputs,
-            });
+          : await during(
+              "comparing it with the library",
+              checkExport(model, out, {
+                ...loading,
+                ...dial,
+                ...(threads !== undefined && { threads }),
+                rows,
+                inputs,
+              }),
+            );
       const isExact = precision === "float32";
       if (isJson)
         process.stdout.write(

@@ -39,7 +39,16 @@ const RUN_FILE = "run.json";
 export async function openRunFolder(
   out: string,
   settings: RunSettings,
-  { resume, log }: { readonly resume: boolean; readonly log: (line: string) => void },
+  {
+    resume,
+    log,
+    results = "results.json",
+  }: {
+    readonly resume: boolean;
+    readonly log: (line: string) => void;
+    /** The file that a finished run has. */
+    readonly results?: string;
+  },
 ): Promise<RunFolder> {
   const file = path.join(out, RUN_FILE);
   const isThere = existsSync(out);
@@ -57,7 +66,7 @@ export async function openRunFolder(
     const kept = freeName(`${out.replace(/[\\/]+$/, "")}.previous`);
     renameSync(out, kept);
     log(
-      names.includes("results.json")
+      names.includes(results)
         ? `The results that were in ${out} are kept in ${kept}.`
         : `An unfinished run is kept in ${kept}; --resume would have gone on with it.`,
     );

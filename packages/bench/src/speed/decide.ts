@@ -8,6 +8,7 @@ import {
   toObserver,
   withOptions,
 } from "@cee/exit-policies";
+import { checkStop } from "../glue/stop.js";
 import type { ForcedOptions } from "./forced.js";
 import { forcedBatch } from "./model.js";
 import type { DecidePart } from "./results.js";
@@ -15,7 +16,7 @@ import { ratioOf } from "./rounds.js";
 
 /** Entropy at a knob that lets nobody go: as many decisions as there can be. Batch 1, layer by layer. */
 export async function measureDecide(options: ForcedOptions): Promise<DecidePart> {
-  const { engine, encoder, sizes, rounds, seed } = options;
+  const { engine, encoder, sizes, rounds, seed, signal, progress } = options;
   let spent = 0;
   const { decide } = entropy.definition;
   const watched = defineExitStrategy({
@@ -35,6 +36,8 @@ export async function measureDecide(options: ForcedOptions): Promise<DecidePart>
   const whole: number[] = [];
   try {
     for (let round = -3; round < rounds; round += 1) {
+      checkStop(signal);
+      progress.update(`width ${sizes.width}, decisions`);
       spent = 0;
       const start = performance.now();
       await classify(runner, batch, strategy);
@@ -46,6 +49,8 @@ export async function measureDecide(options: ForcedOptions): Promise<DecidePart>
     await runner.dispose();
   }
   const share = ratioOf(deciding, whole, seed);
-  options.log(`  decisions on the host: ${(100 * share.estimate).toFixed(3)} % of a run`);
+  progress.print(
+    `width ${sizes.width}, decisions on the host: ${(100 * share.estimate).toFixed(3)} % of a run`,
+  );
   return { width: sizes.width, strategy: entropy.strategyName, share };
 }

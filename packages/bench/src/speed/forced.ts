@@ -12,8 +12,17 @@ import {
 import type { Engine, Rng } from "@cee/engine";
 import { alwaysAt, classify, type ExitStrategy, toObserver } from "@cee/exit-policies";
 import { BenchError } from "../errors.js";
+import type { ProgressLine } from "../glue/progress.js";
 import { median } from "../metrics/statistics.js";
-import { forcedBatch, forcedExits, meanOf, mixedLayers, rowOf, type SpeedSizes } from "./model.js";
+import {
+  forcedBatch,
+  forcedExits,
+  meanOf,
+  mixedLayers,
+  rowOf,
+  type SpeedSizes,
+  workOf,
+} from "./model.js";
 import type { DepthPart, MixedPart, Timed } from "./results.js";
 import { type Candidate, interleave, type RatioInterval, type Rounds, ratioOf } from "./rounds.js";
 import type { SpeedTorch } from "./torch.js";
@@ -39,12 +48,12 @@ export interface ForcedOptions {
   readonly rng: Rng;
   readonly torch: SpeedTorch | undefined;
   readonly signal: AbortSignal | undefined;
-  readonly log: (line: string) => void;
+  readonly progress: ProgressLine;
 }
 
 /** Batch 1 at every forced layer. */
 export async function measureDepths(options: ForcedOptions): Promise<DepthPart[]> {
-  const { engine, encoder, sizes, rounds, rng, torch, signal, seed } = options;
+  const { engine, encoder, sizes, rounds, rng, torch, signal, seed, progress } = options;
   const { width, depth } = sizes;
   const strategies = Array.from({ length: depth }, (_, index) => alwaysAt({ layer: index + 1 }));
   const observer = toObserver(strategies[0] as ExitStrategy);
@@ -91,10 +100,13 @@ export async function measureDepths(options: ForcedOptions): Promise<DepthPart[]
             run: async () => (await torch.answer(batch, layer)).milliseconds,
           });
         }
-        const times = await interleave(candidates, { rounds, rng, signal });
+        const times = await interleave(candidates, {
+          ...{ rounds, rng, signal },
+          onRound: () => progress.update(`width ${width}, exit at layer ${layer}`, workOf(width)),
+        });
         const timed = compare(times, SYSTEMS.truncated, seed);
         parts.push({ width, layer, timed });
-        options.log(`  exit at layer ${layer}: ${line(timed)}`);
+        progress.print(`width ${width}, exit at layer ${layer}: ${line(timed)}`);
       } finally {
         await truncated.dispose();
       }
@@ -110,7 +122,7 @@ export async function measureMixed(
   options: ForcedOptions,
   batches: readonly number[],
 ): Promise<MixedPart[]> {
-  const { engine, encoder, sizes, rounds, rng, signal, seed } = options;
+  const { engine, encoder, sizes, rounds, rng, signal, seed, progress } = options;
   const { width, depth } = sizes;
   const strategy = forcedExits(sizes);
   const observer = toObserver(strategy);
@@ -155,15 +167,18 @@ export async function measureMixed(
           for (const row of rows) await one.classify(row, 0);
         }),
       ];
-      const times = await interleave(candidates, { rounds, rng, signal, warmUp: 2 });
+      const times = await interleave(candidates, {
+        ...{ rounds, rng, signal },
+        onRound: () => progress.update(`width ${width}, mixed exits, batch ${size}`, workOf(width)),
+      });
       const idealGain = depth / meanOf(layers);
       const timed = compare(times, SYSTEMS.full, seed).map((own) => ({
         ...own,
         efficiency: inverse(own.ratio, idealGain),
       }));
       parts.push({ width, batch: size, meanExitLayer: meanOf(layers), idealGain, timed });
-      options.log(
-        `  batch ${size}, mean exit ${meanOf(layers).toFixed(2)}: share of the ideal gain ${timed.map(({ system, efficiency }) => `${system} ${efficiency.estimate.toFixed(2)}`).join(", ")}`,
+      progress.print(
+        `width ${width}, batch ${size}, mean exit ${meanOf(layers).toFixed(2)}: share of the ideal gain ${timed.map(({ system, efficiency }) => `${system} ${efficiency.estimate.toFixed(2)}`).join(", ")}`,
       );
     }
   } finally {

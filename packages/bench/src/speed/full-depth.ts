@@ -1,9 +1,10 @@
 /** @file Full depth without exits: on batches of one length, and on sentences as they come. */
 import { type ExitEncoder, openFlat, toBatch } from "@cee/backbone";
 import type { Engine, Rng } from "@cee/engine";
+import type { ProgressLine } from "../glue/progress.js";
 import { median } from "../metrics/statistics.js";
 import { candidate, checkSame, compare, SYSTEMS } from "./forced.js";
-import { forcedBatch, type SpeedSizes } from "./model.js";
+import { forcedBatch, type SpeedSizes, workOf } from "./model.js";
 import type { FullPart, ThroughputPart } from "./results.js";
 import { interleave } from "./rounds.js";
 import type { TransformersPeer } from "./transformers.js";
@@ -21,7 +22,7 @@ export interface FullOptions {
   /** With the same thread settings as ours, and with its own. */
   readonly transformers: { readonly same: TransformersPeer; readonly own: TransformersPeer };
   readonly signal: AbortSignal | undefined;
-  readonly log: (line: string) => void;
+  readonly progress: ProgressLine;
 }
 
 /** Token ids to logits. */
@@ -29,7 +30,7 @@ export async function measureFull(
   options: FullOptions,
   batches: readonly number[],
 ): Promise<FullPart[]> {
-  const { engine, encoder, sizes, rounds, seed, rng, transformers, signal } = options;
+  const { engine, encoder, sizes, rounds, seed, rng, transformers, signal, progress } = options;
   const full = openFlat(engine, encoder, encoder.params);
   const parts: FullPart[] = [];
   try {
@@ -44,12 +45,16 @@ export async function measureFull(
           candidate(SYSTEMS.transformers, () => transformers.same.logits(batch)),
           candidate(SYSTEMS.transformersOwn, () => transformers.own.logits(batch)),
         ],
-        { rounds, rng, signal },
+        {
+          ...{ rounds, rng, signal },
+          onRound: () =>
+            progress.update(`width ${sizes.width}, full depth, batch ${size}`, workOf(sizes.width)),
+        },
       );
       const timed = compare(times, SYSTEMS.transformers, seed);
       parts.push({ width: sizes.width, batch: size, timed });
-      options.log(
-        `  full depth, batch ${size}: ${timed.map(({ system, median: middle }) => `${system} ${middle.toFixed(1)} ms`).join(", ")}`,
+      progress.print(
+        `width ${sizes.width}, full depth, batch ${size}: ${timed.map(({ system, median: middle }) => `${system} ${middle.toFixed(1)} ms`).join(", ")}`,
       );
     }
   } finally {
@@ -64,7 +69,7 @@ export async function measureThroughput(
   { name, texts }: { readonly name: string; readonly texts: readonly string[] },
   rounds: number,
 ): Promise<ThroughputPart> {
-  const { engine, encoder, sizes, seed, rng, transformers, signal } = options;
+  const { engine, encoder, sizes, seed, rng, transformers, signal, progress } = options;
   const { tokenizer, config } = encoder;
   if (!tokenizer) throw new Error("internal: an encoder without a tokenizer");
   const full = openFlat(engine, encoder, encoder.params);
@@ -106,14 +111,18 @@ export async function measureThroughput(
         candidate(SYSTEMS.transformers, () => peerAll(transformers.same)),
         candidate(SYSTEMS.transformersOwn, () => peerAll(transformers.own)),
       ],
-      { rounds, rng, signal, warmUp: 0 },
+      {
+        ...{ rounds, rng, signal },
+        warmUp: 0,
+        onRound: () => progress.update(`width ${sizes.width}, sentences`, workOf(sizes.width)),
+      },
     );
     const timed = compare(times, SYSTEMS.transformers, seed).map((own) => ({
       ...own,
       sentencesPerSecond: (1000 * texts.length) / median(own.rounds),
     }));
-    options.log(
-      `  ${name}, sentences a second: ${timed.map(({ system, sentencesPerSecond }) => `${system} ${sentencesPerSecond.toFixed(0)}`).join(", ")}`,
+    progress.print(
+      `width ${sizes.width}, ${name}, sentences a second: ${timed.map(({ system, sentencesPerSecond }) => `${system} ${sentencesPerSecond.toFixed(0)}`).join(", ")}`,
     );
     return { width: sizes.width, data: name, sentences: texts.length, timed };
   } finally {

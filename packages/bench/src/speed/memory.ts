@@ -5,6 +5,7 @@ import { createWordPieceTokenizer, createWordVocabulary } from "@cee/backbone";
 import { EarlyExitModel } from "@cee/consistentee";
 import { entropy } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
+import type { RunHooks } from "../glue/progress.js";
 import { checkStop } from "../glue/stop.js";
 import { createSpeedEncoder } from "./model.js";
 import type { MemoryPart } from "./results.js";
@@ -14,7 +15,7 @@ const texts = ["a charming and often affecting journey", "flat", "the plot goes 
 /** Classifies texts on a small model, and looks after the first and after the last call. */
 export async function measureMemory(
   [from, to]: readonly [number, number],
-  { threads, signal }: { readonly threads: number; readonly signal: AbortSignal | undefined },
+  { threads, progress, signal }: RunHooks & { readonly threads: number },
 ): Promise<MemoryPart> {
   const tokenizer = createWordPieceTokenizer(createWordVocabulary(texts, 200));
   const sizes = { width: 16, depth: 2, length: 16, vocabulary: 256 };
@@ -37,6 +38,7 @@ export async function measureMemory(
     const run = async (until: number) => {
       while (done < until) {
         checkStop(signal);
+        progress.update(`memory, call ${done} of ${to}`);
         // Alone and in company by turns: both ways of running are looked at.
         if (done % 16 < 8) await model.classify(texts[done % texts.length] as string);
         else await model.classify(texts.slice(0, 2));

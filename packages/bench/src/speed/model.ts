@@ -120,3 +120,8 @@ export function rowOf({ length, ids, types, mask }: TokenBatch, row: number): To
 export function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
+
+/** How long a round takes at a width, beside the other widths: products of matrices, mostly. */
+export function workOf(width: number): number {
+  return width * width;
+}

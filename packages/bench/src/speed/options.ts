@@ -36,10 +36,17 @@ export interface SpeedOptions {
   readonly torch: boolean;
   readonly transformers: boolean;
   readonly out: string;
+  readonly resume: boolean;
   readonly command: string;
 }
 
-export const speedFlags: readonly string[] = ["no-torch", "no-transformers", "check"];
+export const speedFlags: readonly string[] = [
+  "no-torch",
+  "no-transformers",
+  "check",
+  "resume",
+  "json",
+];
 const known = [
   "widths",
   "depth",
@@ -118,6 +125,7 @@ export function parseSpeedOptions(args: Args, command: string): SpeedOptions {
     torch: args["no-torch"] !== true,
     transformers: args["no-transformers"] !== true,
     out: read.text("out") ?? "runs/speed",
+    resume: args.resume === true,
     command,
   };
 }

@@ -17,9 +17,12 @@ export interface Candidate {
 /** Milliseconds per round by candidate, each of shape `[R]`. */
 export type Rounds = ReadonlyMap<string, readonly number[]>;
 
+/** Rounds that are run and not counted, unless said otherwise. */
+export const WARM_UP = 3;
+
 export interface RoundOptions {
   readonly rounds: number;
-  /** Rounds that are run and not counted. @default 3 */
+  /** Rounds that are run and not counted. @default {@link WARM_UP} */
   readonly warmUp?: number;
   readonly rng: Rng;
   readonly signal?: AbortSignal | undefined;
@@ -41,7 +44,7 @@ const CALLS: readonly (readonly [under: number, calls: number])[] = [
  */
 export async function interleave(
   candidates: readonly Candidate[],
-  { rounds, warmUp = 3, rng, signal, onRound }: RoundOptions,
+  { rounds, warmUp = WARM_UP, rng, signal, onRound }: RoundOptions,
 ): Promise<Rounds> {
   const times = new Map(candidates.map(({ name }) => [name, [] as number[]]));
   const fastest = new Map(candidates.map(({ name }) => [name, Number.POSITIVE_INFINITY]));

@@ -1,7 +1,4 @@
 /** @file Track two: a strategy that was trained, on requests that come one after the other or at their own times. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import {
   type ExitEncoder,
   exportOnnx,
@@ -25,7 +22,7 @@ import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
 import { prepareBackbone } from "../glue/backbone.js";
 import { prepareRows } from "../glue/prepare.js";
-import { createProgressLine } from "../glue/progress.js";
+import type { ProgressLine } from "../glue/progress.js";
 import { checkStop } from "../glue/stop.js";
 import { strategyParams } from "../methods/strategy-params.js";
 import { intervalOf, type Resampled, resampleAll } from "../metrics/resample.js";
@@ -42,8 +39,10 @@ export interface TrainedOptions {
   readonly seed: number;
   readonly rng: Rng;
   readonly threads: number;
+  /** Folder that the training can be gone on with from. */
+  readonly checkpoint: string;
   readonly signal: AbortSignal | undefined;
-  readonly log: (line: string) => void;
+  readonly progress: ProgressLine;
 }
 
 const MAX_LENGTH = 64;
@@ -67,7 +66,7 @@ interface Server {
 
 /** Trains ConsistentEE on the task's rows and serves its development set. */
 export async function measureTrained(options: TrainedOptions): Promise<LatencyPart[]> {
-  const { task, requests, rng, log, signal } = options;
+  const { task, requests, rng, progress, signal } = options;
   const parts = await train(options);
   const dev = task.splits.dev.filter(({ pair }) => pair === undefined).slice(0, requests);
   if (dev.length === 0)
@@ -118,8 +117,8 @@ export async function measureTrained(options: TrainedOptions): Promise<LatencyPa
       }
     }
     for (const { system, load, p50, p95, p99 } of found)
-      log(
-        `  ${load === "closed" ? "one after the other" : `${100 * load} % of capacity`}, ${system}: p50 ${p50.estimate.toFixed(1)}, p95 ${p95.estimate.toFixed(1)}, p99 ${p99.estimate.toFixed(1)} ms`,
+      progress.print(
+        `${load === "closed" ? "one after the other" : `${100 * load} % of capacity`}, ${system}: p50 ${p50.estimate.toFixed(1)}, p95 ${p95.estimate.toFixed(1)}, p99 ${p99.estimate.toFixed(1)} ms`,
       );
     return found;
   } finally {
@@ -132,57 +131,51 @@ async function train({
   task,
   backbone,
   seed,
+  checkpoint,
   signal,
-  log,
+  progress,
 }: TrainedOptions): Promise<EarlyExitParts & { readonly encoder: ExitEncoder }> {
-  const progress = createProgressLine();
-  const folder = mkdtempSync(join(tmpdir(), "cee-speed-"));
-  try {
-    const encoder = await prepareBackbone({
-      spec: backbone,
-      task,
-      seed,
-      maxLength: MAX_LENGTH,
-      progress,
-      signal,
-    });
-    const rows = prepareRows(task, encoder, { seed, maxLength: MAX_LENGTH });
-    const input: ConsistentEEInput = { preset: "small", alpha: ALPHA };
-    const strategy = consistentEE(input) as ExitStrategy;
-    const own = strategy.definition.params?.(encoder.shape, strategy.options, seed) ?? {};
-    const { params, reports, trained } = await fit({
-      engine,
-      model: encoder,
-      params: {
-        ...encoder.params,
-        ...Object.fromEntries(
-          Object.entries(own).map(([name, tensor]) => [`strategy.${name}`, tensor]),
-        ),
-      },
-      plan: () => consistentEEPlan(encoder.shape, resolveOptions(input)),
-      observer: toObserver(strategy, own),
-      train: rows.train,
-      dev: rows.validation,
-      seed,
-      out: folder,
-      identity: { backbone, task: task.task.name, seed },
-      log: (line) => progress.print(line),
-      ...(signal ? { signal } : {}),
-      onProgress: ({ phase, epoch, epochs, loss }) =>
-        progress.update(`training · ${phase} epoch ${epoch}/${epochs} · loss ${loss.toFixed(4)}`),
-    });
-    log(`  trained on ${rows.train.length} rows of ${task.task.name}`);
-    return {
-      encoder: { ...encoder, params, trainedHeads: trained.heads },
-      strategy,
-      params: strategyParams(params),
-      reports,
-      seed,
-    };
-  } finally {
-    progress.stop();
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const encoder = await prepareBackbone({
+    spec: backbone,
+    task,
+    seed,
+    maxLength: MAX_LENGTH,
+    progress,
+    signal,
+  });
+  const rows = prepareRows(task, encoder, { seed, maxLength: MAX_LENGTH });
+  const input: ConsistentEEInput = { preset: "small", alpha: ALPHA };
+  const strategy = consistentEE(input) as ExitStrategy;
+  const own = strategy.definition.params?.(encoder.shape, strategy.options, seed) ?? {};
+  const { params, reports, trained } = await fit({
+    engine,
+    model: encoder,
+    params: {
+      ...encoder.params,
+      ...Object.fromEntries(
+        Object.entries(own).map(([name, tensor]) => [`strategy.${name}`, tensor]),
+      ),
+    },
+    plan: () => consistentEEPlan(encoder.shape, resolveOptions(input)),
+    observer: toObserver(strategy, own),
+    train: rows.train,
+    dev: rows.validation,
+    seed,
+    out: checkpoint,
+    identity: { backbone, task: task.task.name, seed },
+    log: (line) => progress.print(line),
+    ...(signal ? { signal } : {}),
+    onProgress: ({ phase, epoch, epochs, loss }) =>
+      progress.update(`training · ${phase} epoch ${epoch}/${epochs} · loss ${loss.toFixed(4)}`),
+  });
+  progress.print(`trained on ${rows.train.length} rows of ${task.task.name}`);
+  return {
+    encoder: { ...encoder, params, trainedHeads: trained.heads },
+    strategy,
+    params: strategyParams(params),
+    reports,
+    seed,
+  };
 }
 
 const FULL = "full depth, one graph";
