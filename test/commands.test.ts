@@ -4,12 +4,13 @@
  * What is cheap runs. The rest trains for minutes, installs, serves, or needs a reader's files; of that everything is
  * checked that can be without doing it. A command without a rule fails.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, it, vi } from "vitest";
 import { parseArgs } from "../packages/bench/src/arguments.js";
 import { cee } from "../packages/bench/src/cee.js";
 import { glueTaskNames } from "../packages/bench/src/data/glue-tasks.js";
+import { readTable } from "../packages/bench/src/data/table-file.js";
 import { parseGenerationOptions } from "../packages/bench/src/generation/options.js";
 import { chooseMethods } from "../packages/bench/src/glue/choose-methods.js";
 import {
@@ -20,6 +21,7 @@ import {
 } from "../packages/bench/src/glue/options.js";
 import { embeddedTaskNames } from "../packages/bench/src/index.js";
 import { findTrainable } from "../packages/bench/src/train/trainable.js";
+import { scratchFolder } from "../packages/consistentee/test/tiny-model.js";
 import { blocksOf, documents, root, textOf } from "./documents.js";
 
 interface Manifest {
@@ -192,8 +194,8 @@ async function checkWorkspace(words: readonly string[], folder: string): Promise
     }
     return;
   }
-  // Changesets' own program.
-  expect(["changeset"]).toContain(first);
+  // pnpm's own, and the program of changesets.
+  expect(["install", "changeset"]).toContain(first);
 }
 
 /** Installing asks a registry; that the packages install is checked from packed tarballs, by scripts of their own. */
@@ -307,13 +309,24 @@ it.each([
   await expect(check(command as Command)).rejects.toThrow(problem);
 });
 
-it("every block is of a language that is checked", () => {
+it("every block is of a language that is checked", async () => {
   const blocks = documents.flatMap((document) =>
     blocksOf(textOf(document)).map(({ language, code }) => ({ document, language, code })),
   );
   for (const { document, language, code } of blocks) {
     // TypeScript runs in `readme.test.ts`. A block without a language is a drawing or an output.
-    expect(["sh", "ts", "json", "", "mermaid"], document).toContain(language);
+    expect(["sh", "ts", "json", "csv", "tsv", "jsonl", ""], document).toContain(language);
     if (language === "json") expect(() => JSON.parse(code), document).not.toThrow();
+    if (["csv", "tsv", "jsonl"].includes(language)) {
+      const file = join(scratchFolder(), `rows.${language}`);
+      writeFileSync(file, code);
+      const { columns, rows, malformed } = await readTable(file);
+      expect({ document, columns, malformed }).toEqual({
+        document,
+        columns: ["review", "stars"],
+        malformed: [],
+      });
+      expect(rows.map(({ values }) => values.stars)).toEqual(["good", "bad"]);
+    }
   }
 });

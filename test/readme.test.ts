@@ -9,6 +9,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { inspect } from "node:util";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import {
   createCausalDecoder,
@@ -69,7 +70,8 @@ function moduleOf(name: string, code: string): string {
 async function printedBy(path: string): Promise<string[]> {
   const printed: string[] = [];
   const log = vi.spyOn(console, "log").mockImplementation((...all) => {
-    printed.push(all.join(" "));
+    const isPlain = (one: unknown) => typeof one === "object" && !Array.isArray(one);
+    printed.push(all.map((one) => (isPlain(one) ? inspect(one) : one)).join(" "));
   });
   const write = vi.spyOn(process.stdout, "write").mockImplementation(() => true);
   try {
@@ -169,21 +171,56 @@ describe("the page of a method", () => {
   });
 });
 
+/** What programs of the documentation open: models with and without exits, and rows. */
+async function writeModels(folder: string): Promise<void> {
+  const parts = tinyParts();
+  for (const name of ["model", "runs/reviews"]) await saveEarlyExitModel(parts, join(folder, name));
+  // What Hugging Face's classes would have written.
+  mkdirSync(join(folder, "bert-sst2"));
+  for (const name of ["config.json", "model.safetensors", "tokenizer.json"])
+    cpSync(join(folder, "model", name), join(folder, "bert-sst2", name));
+  const lines = (count: number) =>
+    Array.from({ length: count }, (_, row) =>
+      JSON.stringify({ text: texts[row % texts.length], label: row % 2 }),
+    ).join("\n");
+  writeFileSync(join(folder, "train.jsonl"), lines(40));
+  writeFileSync(join(folder, "held-out.jsonl"), lines(320));
+}
+
+/** A tiny decoder whose vocabulary is letters. */
+async function writeLlama(folder: string): Promise<void> {
+  await saveCausalDecoder(
+    createCausalDecoder({
+      config: createLlamaConfig({
+        vocabSize: 40,
+        hidden: 16,
+        depth: 4,
+        heads: 2,
+        intermediate: 24,
+        maxPositions: 64,
+        initializerRange: 0.35,
+      }),
+      seed: 1,
+    }),
+    folder,
+  );
+  const letters = Array.from("\u2581abcdefghijklmnopqrstuvwxyzOT");
+  const vocab = Object.fromEntries(["<unk>", ...letters].map((piece, id) => [piece, id]));
+  const tokenizer = {
+    added_tokens: [],
+    normalizer: { type: "Replace", pattern: { String: " " }, content: "\u2581" },
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: { type: "Replace", pattern: { String: "\u2581" }, content: " " },
+    model: { type: "BPE", unk_token: "<unk>", vocab, merges: [] },
+  };
+  writeFileSync(join(folder, "tokenizer.json"), JSON.stringify(tokenizer));
+}
+
 describe("a page of the documentation", () => {
   it("shows a program that runs: serving", async () => {
     const folder = scratchFolder();
-    const parts = tinyParts();
-    // What Hugging Face's classes would have written.
-    await saveEarlyExitModel(parts, join(folder, "whole"));
-    mkdirSync(join(folder, "bert-sst2"));
-    for (const name of ["config.json", "model.safetensors", "tokenizer.json"])
-      cpSync(join(folder, "whole", name), join(folder, "bert-sst2", name));
-    const lines = (count: number) =>
-      Array.from({ length: count }, (_, row) =>
-        JSON.stringify({ text: texts[row % texts.length], label: row % 2 }),
-      ).join("\n");
-    writeFileSync(join(folder, "train.jsonl"), lines(40));
-    writeFileSync(join(folder, "held-out.jsonl"), lines(320));
+    await writeModels(folder);
     const page = readFileSync(join(root, "docs", "serving.md"), "utf8");
     const code = codeOf(page).replaceAll('"./', `"${folder}/`);
     const printed = await printedBy(moduleOf("consistentee", code));
@@ -202,35 +239,48 @@ describe("a page of the documentation", () => {
   });
 });
 
+describe("a guide", () => {
+  const exit = /^(negative|positive) \([01]\.\d\d\) at layer [123] of 3$/;
+  const layers = "[123](,[123])*";
+
+  it.each([
+    ["quick-start", "consistentee", [exit, exit, "true"]],
+    ["concepts", "backbone", [/^0 4$/, /^0\.69 [1-4]/, /^0\.7 1$/]],
+    [
+      "choose-a-strategy",
+      "consistentee",
+      [new RegExp(`^entropy ${layers}$`), new RegExp(`^patience ${layers}$`)],
+    ],
+    ["reproduce-the-paper", "consistentee", [/reward.+hardness.+sampled/s]],
+    ["troubleshooting/batches", "consistentee", ["true", "true", "true"]],
+    [
+      "troubleshooting/all-or-nothing",
+      "consistentee",
+      [/^0\.05 [123] /, /^0\.3 [123] /, /^0\.6 [123] /, "nothing was chosen"],
+    ],
+    ["troubleshooting/which-threshold", "consistentee", [/^(true|false) .*320 held-out rows/]],
+    ["troubleshooting/checkpoints", "consistentee", ["NO_EXITS", "entropy 3"]],
+    [
+      "troubleshooting/generation",
+      "consistentee",
+      [/^copy 2 /, /^recompute 2 /, /^verify .+ as full depth$/],
+    ],
+    ["troubleshooting/numbers-differ", "exit-policies", ["1 0"]],
+  ] as const)("shows a program that runs: %s", async (page, home, expected) => {
+    const folder = scratchFolder();
+    await writeModels(folder);
+    await writeLlama(join(folder, "llama"));
+    const code = codeOf(textOf(`docs/${page}.md`)).replaceAll('"./', `"${folder}/`);
+    expect(await printedBy(moduleOf(home, code))).toEqual(
+      expected.map((line) => (typeof line === "string" ? line : expect.stringMatching(line))),
+    );
+  });
+});
+
 describe("the page about generation", () => {
   it("shows a program that runs", async () => {
     const folder = scratchFolder();
-    await saveCausalDecoder(
-      createCausalDecoder({
-        config: createLlamaConfig({
-          vocabSize: 40,
-          hidden: 16,
-          depth: 4,
-          heads: 2,
-          intermediate: 24,
-          maxPositions: 64,
-          initializerRange: 0.35,
-        }),
-        seed: 1,
-      }),
-      join(folder, "llama"),
-    );
-    const letters = Array.from("\u2581abcdefghijklmnopqrstuvwxyzOT");
-    const vocab = Object.fromEntries(["<unk>", ...letters].map((piece, id) => [piece, id]));
-    const tokenizer = {
-      added_tokens: [],
-      normalizer: { type: "Replace", pattern: { String: " " }, content: "\u2581" },
-      pre_tokenizer: null,
-      post_processor: null,
-      decoder: { type: "Replace", pattern: { String: "\u2581" }, content: " " },
-      model: { type: "BPE", unk_token: "<unk>", vocab, merges: [] },
-    };
-    writeFileSync(join(folder, "llama", "tokenizer.json"), JSON.stringify(tokenizer));
+    await writeLlama(join(folder, "llama"));
     const page = readFileSync(join(root, "docs", "generation.md"), "utf8");
     const code = codeOf(page).replaceAll('"./', `"${folder}/`);
     const printed = await printedBy(moduleOf("consistentee", code));

@@ -1,4 +1,5 @@
 /** @file The site: guides from `docs/`, the READMEs of packages and examples, and the API reference that TypeDoc makes. */
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { type DefaultTheme, defineConfig } from "vitepress";
 import { linkOf, pageOf, pagesIn, readmesIn, root, titleOf, withoutPage } from "./pages.js";
@@ -7,9 +8,18 @@ const docs = (...names: string[]) => names.map((name) => `docs/${name}.md`);
 
 /** The files of each part, in reading order. What stands nowhere here fails the build. */
 const parts: Readonly<Record<string, readonly string[]>> = {
-  Start: docs("index", "words"),
-  Guides: docs("train-on-your-data", "serving", "export", "generation", "write-a-strategy"),
+  Start: docs("index", "quick-start", "concepts", "words"),
+  Guides: docs(
+    "choose-a-strategy",
+    "train-on-your-data",
+    "serving",
+    "export",
+    "generation",
+    "write-a-strategy",
+  ),
+  Troubleshooting: pagesIn("docs/troubleshooting"),
   Measured: docs(
+    "reproduce-the-paper",
     "results",
     "results-generation",
     "performance",
@@ -36,6 +46,23 @@ const item = (file: string): DefaultTheme.SidebarItem => ({
 /** Layers, the lower two of which ran. */
 const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#3b82f6" d="M1 11h14v3H1zM1 6.5h14v3H1z"/><path fill="#94a3b8" d="M1 2h14v3H1z"/></svg>`;
 
+/**
+ * A figure as part of the page, so that its colours follow the page's light and dark. Where the repository is read as it is,
+ * the same file is an image, whose own style follows the reader's system.
+ */
+function figure(file: string, description: string): string {
+  const text = readFileSync(file, "utf8").trim();
+  const [, style = ""] = /<style>([\s\S]*?)<\/style>/.exec(text) ?? [];
+  const drawing = text
+    .replace(/<style>[\s\S]*?<\/style>/, "")
+    // A screen may be narrower.
+    .replace(/ width="\d+" height="\d+">/, ' role="img" style="max-width: 100%; height: auto">')
+    .replace(/(viewBox="0 0 (\d+) \d+")/, '$1 width="$2"')
+    .replace("<svg", `<svg aria-label="${description}"`);
+  // Templates take no style element, but a component that becomes one.
+  return `<component :is="'style'">${style}</component>${drawing}`;
+}
+
 export default defineConfig({
   lang: "en",
   title: "ConsistentEE for TypeScript",
@@ -60,6 +87,17 @@ export default defineConfig({
   },
   markdown: {
     config(md) {
+      const { image } = md.renderer.rules;
+      md.renderer.rules.image = (tokens, index, options, env, self) => {
+        const token = tokens[index] as (typeof tokens)[number];
+        const source = token.attrGet("src") ?? "";
+        return source.endsWith(".svg") && !/^[a-z]+:/.test(source)
+          ? figure(
+              path.resolve(path.dirname(env.realPath ?? env.path), source),
+              md.utils.escapeHtml(token.content),
+            )
+          : (image?.(tokens, index, options, env, self) ?? "");
+      };
       md.core.ruler.push("links-on-the-site", ({ tokens, env }) => {
         const from = path.relative(root, env.realPath ?? env.path).replaceAll("\\", "/");
         for (const { children } of tokens) {
@@ -85,7 +123,8 @@ export default defineConfig({
     search: { provider: "local" },
     outline: { level: [2, 3] },
     nav: [
-      { text: "Guides", link: "/train-on-your-data" },
+      { text: "Quick start", link: "/quick-start" },
+      { text: "Guides", link: "/choose-a-strategy" },
       { text: "Methods", link: "/methods/" },
       { text: "Results", link: "/results" },
       { text: "API", link: "/api/" },
@@ -93,7 +132,7 @@ export default defineConfig({
     sidebar: [
       ...Object.entries(parts).map(([text, files]) => ({
         text,
-        collapsed: ["Methods", "Examples", "Packages"].includes(text),
+        collapsed: ["Troubleshooting", "Methods", "Examples", "Packages"].includes(text),
         items: files.map(item),
       })),
       { text: "API reference", link: "/api/" },
