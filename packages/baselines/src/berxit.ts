@@ -9,7 +9,7 @@
  * @see Xin et al. 2021, sections 3.2 and 3.3
  */
 import { highway } from "@cee/backbone";
-import { createRng, initConstant, initNormal, linear } from "@cee/engine";
+import { createRng } from "@cee/engine";
 import {
   defineExitStrategy,
   type ModelShape,
@@ -19,6 +19,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { detached } from "./detached.js";
 import { layers, logitsAt, lossAt, lossOver } from "./losses.js";
 import { type PhaseSettings, phaseSettings, type Recipe } from "./recipe.js";
@@ -55,10 +56,8 @@ const strategy = defineExitStrategy({
     exit: tf.less(tf.squeeze<tf.Tensor1D>(observed, [1]), threshold),
     state,
   }),
-  params: ({ hidden }, _, seed) => ({
-    "lte.weight": initNormal([1, hidden], 0.02, createRng(seed).fork("berxit.lte")),
-    "lte.bias": initConstant([1], 0),
-  }),
+  params: ({ hidden }, _, seed) =>
+    denseParams("lte", hidden, 1, createRng(seed).fork("berxit.lte")),
   phases: plan,
 });
 
@@ -66,11 +65,7 @@ type Parameters = Readonly<Record<string, tf.Tensor>>;
 
 /** Probability that the answer given here is wrong, shape `[B]`. */
 function uncertainty(params: Parameters, pooled: tf.Tensor2D): tf.Tensor1D {
-  const [weight, bias] = [params["lte.weight"] as tf.Tensor, params["lte.bias"] as tf.Tensor];
-  return tf.tidy(() => {
-    const score = tf.squeeze<tf.Tensor1D>(linear(pooled, weight, bias), [1]);
-    return tf.sigmoid(score);
-  });
+  return tf.tidy(() => tf.sigmoid(tf.squeeze<tf.Tensor1D>(dense(params, "lte", pooled), [1])));
 }
 
 /** How wrong the answer at a layer is, shape `[B]`: 0 or 1 for a class, `tanh |z - y|` for a number. */

@@ -6,7 +6,7 @@
  * Shapes: B = rows, H = hidden size, C = classes, L = depth, t = layer.
  * @see Schuster et al. 2021
  */
-import { createRng, initConstant, initNormal, linear, softmaxCrossEntropy } from "@cee/engine";
+import { createRng, softmaxCrossEntropy } from "@cee/engine";
 import {
   type ConformalHistory,
   conformal,
@@ -24,6 +24,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { detached } from "./detached.js";
 import { layers, logitsAt, lossOver } from "./losses.js";
 import { exitsPhase, finalPhase } from "./phases.js";
@@ -37,24 +38,24 @@ const head: ExitHead = {
     const { hidden, classes, depth } = shape;
     const width = conformalWidth(shape);
     const rng = createRng(seed).fork(`heads.${layer}`);
-    const dense = (name: string, inputs: number, outputs: number) => ({
-      [`${name}.weight`]: initNormal([outputs, inputs], 0.02, rng.fork(`${name}.weight`)),
-      [`${name}.bias`]: initConstant([outputs], 0),
-    });
-    if (layer === depth) return dense("classifier", hidden, classes);
-    return { ...dense("inner", hidden, width), ...dense("output", width, classes) };
+    const fresh = (name: string, inputs: number, outputs: number) =>
+      denseParams(name, inputs, outputs, rng.fork(`${name}.weight`));
+    if (layer === depth) return fresh("classifier", hidden, classes);
+    return { ...fresh("inner", hidden, width), ...fresh("output", width, classes) };
   },
   apply(params, { hidden, pooled, dropout, layer, shape }) {
-    const dense = (name: string, x: tf.Tensor2D): tf.Tensor2D =>
-      linear(x, params[`${name}.weight`] as tf.Tensor, params[`${name}.bias`] as tf.Tensor);
     if (layer === shape.depth) {
       const state = pooled();
-      return { logits: dense("classifier", dropout(state)), pooled: state, features: state };
+      return {
+        logits: dense(params, "classifier", dropout(state)),
+        pooled: state,
+        features: state,
+      };
     }
     const first = tf.squeeze<tf.Tensor2D>(tf.gather(hidden, tf.tensor1d([0], "int32"), 1), [1]);
-    const features = tf.tanh(dense("inner", dropout(first)));
+    const features = tf.tanh(dense(params, "inner", dropout(first)));
     return {
-      logits: dense("output", features),
+      logits: dense(params, "output", features),
       get pooled() {
         return pooled();
       },

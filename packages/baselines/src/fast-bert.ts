@@ -5,7 +5,7 @@
  * Shapes: B = rows, S = sequence, H = hidden size, D = width of the student, N = attention heads, C = classes.
  * @see Liu et al. 2020, section 3
  */
-import { createRng, initConstant, initNormal, linear } from "@cee/engine";
+import { createRng } from "@cee/engine";
 import {
   defineExitStrategy,
   type ExitHead,
@@ -16,6 +16,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { detached } from "./detached.js";
 import { layers, logitsAt } from "./losses.js";
 import { exitsPhase, finalPhase } from "./phases.js";
@@ -36,18 +37,16 @@ const head: ExitHead = {
     const { hidden, classes } = shape;
     const width = widthOf(shape);
     const rng = createRng(seed).fork(`heads.${layer}`);
-    const dense = (name: string, inputs: number, outputs: number) => ({
-      [`${name}.weight`]: initNormal([outputs, inputs], 0.02, rng.fork(`${name}.weight`)),
-      [`${name}.bias`]: initConstant([outputs], 0),
-    });
+    const fresh = (name: string, inputs: number, outputs: number) =>
+      denseParams(name, inputs, outputs, rng.fork(`${name}.weight`));
     return {
-      ...dense("narrow", hidden, width),
-      ...dense("query", width, width),
-      ...dense("key", width, width),
-      ...dense("value", width, width),
-      ...dense("attention", width, width),
-      ...dense("dense", width, width),
-      ...dense("output", width, classes),
+      ...fresh("narrow", hidden, width),
+      ...fresh("query", width, width),
+      ...fresh("key", width, width),
+      ...fresh("value", width, width),
+      ...fresh("attention", width, width),
+      ...fresh("dense", width, width),
+      ...fresh("output", width, classes),
     };
   },
   apply(params, { hidden, mask, dropout, shape, pooled }) {
@@ -55,22 +54,28 @@ const head: ExitHead = {
     const N = ATTENTION_HEADS;
     const width = widthOf(shape);
     const D = width / N;
-    const dense = <T extends tf.Tensor>(name: string, x: T): T =>
-      linear(x, params[`${name}.weight`] as tf.Tensor, params[`${name}.bias`] as tf.Tensor);
-    const narrow = tf.tanh(dense("narrow", hidden)); // [B, S, width]
+    const narrow = tf.tanh(dense(params, "narrow", hidden)); // [B, S, width]
     // Only the first token's output is read, so only it asks.
     const first = tf.gather(narrow, tf.tensor1d([0], "int32"), 1) as tf.Tensor3D; // [B, 1, width]
     const split = (x: tf.Tensor, length: number) =>
       tf.transpose(tf.reshape(x, [B, length, N, D]), [0, 2, 1, 3]) as tf.Tensor4D; // [B, N, ·, D]
-    const query = tf.mul(split(dense("query", first), 1), 1 / Math.sqrt(D)) as tf.Tensor4D;
+    const query = tf.mul(split(dense(params, "query", first), 1), 1 / Math.sqrt(D)) as tf.Tensor4D;
     const bias = tf.reshape(tf.mul(tf.sub(1, mask), -10000), [B, 1, 1, S]);
-    const scores = tf.add(tf.matMul(query, split(dense("key", narrow), S), false, true), bias);
-    const mixed = tf.matMul(tf.softmax(scores) as tf.Tensor4D, split(dense("value", narrow), S)); // [B, N, 1, D]
+    const scores = tf.add(
+      tf.matMul(query, split(dense(params, "key", narrow), S), false, true),
+      bias,
+    );
+    const mixed = tf.matMul(
+      tf.softmax(scores) as tf.Tensor4D,
+      split(dense(params, "value", narrow), S),
+    ); // [B, N, 1, D]
     const context = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [B, width]) as tf.Tensor2D;
     // Deviates from the released code: dropout on what attention gives, not on its weights.
-    const features = tf.tanh(dense("dense", dense("attention", dropout(context)))) as tf.Tensor2D;
+    const features = tf.tanh(
+      dense(params, "dense", dense(params, "attention", dropout(context))),
+    ) as tf.Tensor2D;
     return {
-      logits: dense("output", features),
+      logits: dense(params, "output", features),
       // The head has no pooler; policies that read one get the backbone's.
       get pooled() {
         return pooled();

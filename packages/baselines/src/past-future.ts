@@ -6,7 +6,7 @@
  * @see Liao et al. 2021, section 3
  */
 import { type BackboneHead, copyPooler } from "@cee/backbone";
-import { createRng, initConstant, initNormal, linear, stopGradient } from "@cee/engine";
+import { createRng, stopGradient } from "@cee/engine";
 import {
   defineExitStrategy,
   type ExitHead,
@@ -17,6 +17,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { layers, weightedLoss } from "./losses.js";
 import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
@@ -28,14 +29,7 @@ const fresh = (
   name: string,
   inputs: number,
   outputs: number,
-) => ({
-  [`${name}.weight`]: initNormal(
-    [outputs, inputs],
-    0.02,
-    createRng(seed).fork(`heads.${owner}.${name}`),
-  ),
-  [`${name}.bias`]: initConstant([outputs], 0),
-});
+) => denseParams(name, inputs, outputs, createRng(seed).fork(`heads.${owner}.${name}`));
 
 /** A pooler and a gate per layer; projections and imagination of a layer are shared by all exits that use them. */
 const head: BackboneHead = {
@@ -59,27 +53,25 @@ const head: BackboneHead = {
     ),
   apply(params, { hidden, dropout, layer, shape }, carry) {
     const { depth } = shape;
-    const dense = (name: string, x: tf.Tensor2D): tf.Tensor2D =>
-      linear(x, params[`${name}.weight`] as tf.Tensor, params[`${name}.bias`] as tf.Tensor);
     const first = tf.squeeze<tf.Tensor2D>(tf.gather(hidden, tf.tensor1d([0], "int32"), 1), [1]);
-    const state = tf.tanh(dense("pooler", first)); // [B, H]
+    const state = tf.tanh(dense(params, "pooler", first)); // [B, H]
     const past = (carry ?? []) as readonly tf.Tensor2D[];
     const seen = [...past, dropout(state)];
     const sum = (terms: readonly tf.Tensor2D[]) => terms.reduce((total, one) => tf.add(total, one));
-    const said = sum(seen.map((one, index) => dense(`shared.answer.${index + 1}`, one))); // [B, C]
+    const said = sum(seen.map((one, index) => dense(params, `shared.answer.${index + 1}`, one))); // [B, C]
     if (layer === depth) return { logits: said, pooled: state, features: state };
     const imagined = layers(layer + 1, depth).map((later) => ({
       later,
-      state: tf.tanh(dense(`shared.imagine.${later}`, state)) as tf.Tensor2D,
+      state: tf.tanh(dense(params, `shared.imagine.${later}`, state)) as tf.Tensor2D,
     }));
     const expected = sum(
-      imagined.map(({ later, state: own }) => dense(`shared.answer.${later}`, own)),
+      imagined.map(({ later, state: own }) => dense(params, `shared.answer.${later}`, own)),
     );
     const mean = tf.div<tf.Tensor2D>(
-      sum(seen.map((one, index) => dense(`shared.gate.${index + 1}`, one))),
+      sum(seen.map((one, index) => dense(params, `shared.gate.${index + 1}`, one))),
       layer,
     );
-    const gate = tf.sigmoid(dense("gate", tf.tanh(mean)));
+    const gate = tf.sigmoid(dense(params, "gate", tf.tanh(mean)));
     const logits = tf.add<tf.Tensor2D>(
       tf.mul(tf.mul(gate, 2), said),
       tf.mul(tf.sub(2, tf.mul(gate, 2)), expected),

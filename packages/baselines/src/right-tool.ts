@@ -5,7 +5,7 @@
  * Shapes: B = rows, H = hidden size, C = classes, t = layer.
  * @see Schwartz et al. 2020, section 3
  */
-import { createRng, initConstant, initNormal, linear } from "@cee/engine";
+import { createRng, initConstant } from "@cee/engine";
 import {
   defineExitStrategy,
   type ExitHead,
@@ -15,6 +15,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { lossOver } from "./losses.js";
 import { jointPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
@@ -28,10 +29,7 @@ const head: ExitHead = {
   carries: true,
   params({ hidden, classes }, layer, seed) {
     const rng = createRng(seed).fork(`heads.${layer}`);
-    const classifier = {
-      "classifier.weight": initNormal([classes, hidden], 0.02, rng.fork("classifier.weight")),
-      "classifier.bias": initConstant([classes], 0),
-    };
+    const classifier = denseParams("classifier", hidden, classes, rng.fork("classifier.weight"));
     // A mixture of one layer has no direction to learn.
     if (layer === 1) return classifier;
     // Deviates from the released code: equal shares, not a random direction, in which signs differ.
@@ -41,12 +39,14 @@ const head: ExitHead = {
     const now = tf.expandDims<tf.Tensor3D>(dropout(pooled()), 1); // [B, 1, H]
     const past = carry as tf.Tensor3D | undefined;
     const all = past ? tf.concat([past, now], 1) : now; // [B, t, H]
-    const at = (name: string) => params[name] as tf.Tensor;
     const mixed =
       layer === 1
         ? tf.squeeze<tf.Tensor2D>(now, [1])
-        : (tf.sum(tf.mul(all, unit(at("mixture.weight"), layer)), 1) as tf.Tensor2D); // [B, H]
-    const logits = linear(mixed, at("classifier.weight"), at("classifier.bias"));
+        : (tf.sum(
+            tf.mul(all, unit(params["mixture.weight"] as tf.Tensor, layer)),
+            1,
+          ) as tf.Tensor2D); // [B, H]
+    const logits = dense(params, "classifier", mixed);
     return {
       logits,
       pooled: mixed,

@@ -5,14 +5,7 @@
  * Shapes: B = rows, H = hidden size, C = classes.
  * @see Wójcik et al. 2021, section 3
  */
-import {
-  createRng,
-  initConstant,
-  initNormal,
-  linear,
-  softmaxCrossEntropy,
-  stopGradient,
-} from "@cee/engine";
+import { createRng, initNormal, softmaxCrossEntropy, stopGradient } from "@cee/engine";
 import {
   defineExitStrategy,
   type ExitHead,
@@ -24,6 +17,7 @@ import {
 } from "@cee/exit-policies";
 import * as tf from "@tensorflow/tfjs";
 import * as v from "valibot";
+import { dense, denseParams } from "./dense.js";
 import { layers, logitsAt, lossOver } from "./losses.js";
 import { exitsPhase, finalPhase } from "./phases.js";
 import { phaseSettings, type Recipe } from "./recipe.js";
@@ -36,21 +30,22 @@ const head: ExitHead = {
   params({ hidden, classes, depth }, layer, seed) {
     const rng = createRng(seed).fork(`heads.${layer}`);
     return {
-      "classifier.weight": initNormal([classes, hidden], 0.02, rng.fork("classifier.weight")),
-      "classifier.bias": initConstant([classes], 0),
+      ...denseParams("classifier", hidden, classes, rng.fork("classifier.weight")),
       ...(layer > 1 && layer < depth
         ? { "cascade.weight": initNormal([classes, classes], 0.02, rng.fork("cascade.weight")) }
         : {}),
     };
   },
   apply(params, { pooled, dropout, layer, shape }, carry) {
-    const at = (name: string) => params[name] as tf.Tensor2D;
     const state = pooled();
-    const own = linear<tf.Tensor2D>(dropout(state), at("classifier.weight"), at("classifier.bias"));
+    const own = dense(params, "classifier", dropout(state));
     if (layer === shape.depth) return { logits: own, pooled: state, features: state };
     const before = carry as tf.Tensor2D | undefined;
     const logits = before
-      ? tf.add<tf.Tensor2D>(own, tf.matMul(before, at("cascade.weight"), false, true))
+      ? tf.add<tf.Tensor2D>(
+          own,
+          tf.matMul(before, params["cascade.weight"] as tf.Tensor2D, false, true),
+        )
       : own;
     // No gradient flows to the exit before: each is trained for its own answer.
     return { logits, pooled: state, features: state, carry: stopGradient(normalised(logits)) };

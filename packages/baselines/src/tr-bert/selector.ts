@@ -5,16 +5,9 @@
  * @see Ye et al. 2021, TR-BERT: dynamic token reduction, section 3
  */
 import { BackboneError, type ModelPlan } from "@cee/backbone";
-import {
-  createRng,
-  gelu,
-  type HostParams,
-  initConstant,
-  initNormal,
-  linear,
-  type TensorParams,
-} from "@cee/engine";
+import { createRng, gelu, type HostParams, type TensorParams } from "@cee/engine";
 import * as tf from "@tensorflow/tfjs";
+import { dense, denseParams } from "../dense.js";
 import { refuseCarryingHead } from "../own-forward.js";
 import type { TrBertOptions } from "./options.js";
 
@@ -47,16 +40,14 @@ export function trBertParams(
   { width }: Pick<TrBertOptions, "width">,
   seed: number,
 ): HostParams {
-  const params: Record<string, HostParams[string]> = {};
-  for (const selector of [1, 2]) {
-    const path = `strategy.selector${selector}`;
+  const selectors = ["strategy.selector1", "strategy.selector2"].map((path) => {
     const rng = createRng(seed).fork(`tr-bert/${path}`);
-    params[`${path}.inner.weight`] = initNormal([width, hidden], 0.02, rng.fork("inner"));
-    params[`${path}.inner.bias`] = initConstant([width], 0);
-    params[`${path}.output.weight`] = initNormal([1, width], 0.02, rng.fork("output"));
-    params[`${path}.output.bias`] = initConstant([1], 0);
-  }
-  return params;
+    return {
+      ...denseParams(`${path}.inner`, hidden, width, rng.fork("inner")),
+      ...denseParams(`${path}.output`, width, 1, rng.fork("output")),
+    };
+  });
+  return Object.assign({}, ...selectors);
 }
 
 /** Probability that each token is kept, `[B, S]`: `Linear(H -> width)`, GELU, `Linear(width -> 1)`, sigmoid. */
@@ -65,9 +56,7 @@ export function keepProbability(
   selector: 1 | 2,
   hidden: tf.Tensor3D,
 ): tf.Tensor2D {
-  const get = (name: string) => weights[`strategy.selector${selector}.${name}`] as tf.Tensor;
-  const inner = gelu(linear(hidden, get("inner.weight"), get("inner.bias"))); // [B, S, width]
-  return tf.sigmoid(
-    tf.squeeze<tf.Tensor2D>(linear(inner, get("output.weight"), get("output.bias")), [2]),
-  );
+  const path = `strategy.selector${selector}`;
+  const inner = gelu(dense(weights, `${path}.inner`, hidden)); // [B, S, width]
+  return tf.sigmoid(tf.squeeze<tf.Tensor2D>(dense(weights, `${path}.output`, inner), [2]));
 }
