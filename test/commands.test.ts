@@ -1,7 +1,7 @@
 /**
  * @file Every command that a document shows, in a block or in a sentence, is one that works.
  *
- * What is cheap runs. The rest trains for minutes, installs, serves, or needs a reader's files; of that everything is
+ * What is cheap runs: help, the doctor, and on a tiny model whatever asks, scores or exports one. The rest trains for minutes, installs, serves, or needs a reader's files; of that everything is
  * checked that can be without doing it. A command without a rule fails.
  */
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { parseArgs } from "../packages/bench/src/arguments.js";
 import { cee } from "../packages/bench/src/cee.js";
 import { glueTaskNames } from "../packages/bench/src/data/glue-tasks.js";
 import { readTable } from "../packages/bench/src/data/table-file.js";
-import { parseGenerationOptions } from "../packages/bench/src/generation/options.js";
+import { isModelSize, parseGenerationOptions } from "../packages/bench/src/generation/options.js";
 import { chooseMethods } from "../packages/bench/src/glue/choose-methods.js";
 import {
   chooseNames,
@@ -21,7 +21,8 @@ import {
 } from "../packages/bench/src/glue/options.js";
 import { embeddedTaskNames } from "../packages/bench/src/index.js";
 import { findTrainable } from "../packages/bench/src/train/trainable.js";
-import { scratchFolder } from "../packages/consistentee/test/tiny-model.js";
+import { saveEarlyExitModel } from "../packages/consistentee/src/index.js";
+import { scratchFolder, texts, tinyParts } from "../packages/consistentee/test/tiny-model.js";
 import { blocksOf, documents, root, textOf } from "./documents.js";
 
 interface Manifest {
@@ -105,7 +106,9 @@ async function printedBy(words: readonly string[]): Promise<string> {
     printed += text;
     return true;
   });
-  expect(await cee(words)).toBe(0);
+  vi.spyOn(process.stderr, "write").mockImplementation(() => true);
+  expect(await cee(words), printed).toBe(0);
+  vi.restoreAllMocks();
   return printed;
 }
 
@@ -149,22 +152,83 @@ const values: Readonly<Record<string, (words: readonly string[]) => Promise<void
 /** What the template is called before it gets a name. */
 const TEMPLATE = "my-strategy";
 
-/** Commands of the program: their trainings take minutes to hours, and most read a reader's files. */
+/** A model that answers at once, in place of a reader's. */
+async function tinyModel(): Promise<string> {
+  const folder = scratchFolder();
+  await saveEarlyExitModel(tinyParts(), folder);
+  return folder;
+}
+
+/** The words with another value for an option that is among them. */
+function replaced(words: readonly string[], option: string, value: string): string[] {
+  const at = words.indexOf(option);
+  return at < 0 ? [...words] : words.with(at + 1, value);
+}
+
+/** Commands that are quick, on files of the test's own where they read a reader's. */
+const quick: Readonly<Record<string, (words: readonly string[]) => Promise<void>>> = {
+  async doctor(words) {
+    expect(await printedBy(words)).toContain("Models run on");
+  },
+  async predict([command = "", _model, ...rest]) {
+    const printed = await printedBy([command, await tinyModel(), ...rest]);
+    const answers = printed.trim().split("\n");
+    for (const answer of answers) expect(JSON.parse(answer)).toHaveProperty("exitLayer");
+  },
+  async evaluate([command = "", _model, ...rest]) {
+    const optionOf = (option: string, otherwise: string) => {
+      const at = rest.indexOf(option);
+      return at < 0 ? otherwise : (rest[at + 1] as string);
+    };
+    const file = join(scratchFolder(), "rows.jsonl");
+    const rows = texts.map((text, row) => ({
+      [optionOf("--text", "text")]: text,
+      [optionOf("--label", "label")]: row % 2 === 0 ? "negative" : "positive",
+    }));
+    writeFileSync(file, rows.map((row) => JSON.stringify(row)).join("\n"));
+    const words = replaced([command, await tinyModel(), ...rest], "--data", file);
+    expect(await printedBy(words)).toContain("accuracy");
+  },
+  async export([command = "", _model, ...rest]) {
+    const sentences = join(scratchFolder(), "sentences.txt");
+    writeFileSync(sentences, texts.join("\n"));
+    const out = join(scratchFolder(), "model.onnx");
+    const given = replaced(replaced(rest, "--texts", sentences), "--out", out);
+    const named = rest.includes("--out") ? given : [...given, "--out", out];
+    await printedBy([command, await tinyModel(), ...named]);
+    expect(statSync(out).size).toBeGreaterThan(0);
+  },
+  async new(words) {
+    const folder = join(scratchFolder(), "strategy");
+    await printedBy([...words, "--out", folder]);
+    expect(existsSync(join(folder, "package.json"))).toBe(true);
+  },
+};
+
+/** A size that no machine has to hold: what training it would take is counted. */
+const isCounted = (words: readonly string[]) =>
+  words.includes("--dry-run") && words.some((word) => isModelSize(word));
+
+/** Commands of the program: what trains takes minutes to hours, and most reads a reader's files. */
 async function checkProgram(words: readonly string[]): Promise<void> {
   if (words.includes("--help")) {
     expect(await printedBy(words)).toMatch(/^Usage: /);
     return;
   }
-  if (words[0] === "doctor") {
-    expect(await printedBy(words)).toContain("Models run on");
-    return;
-  }
   // The command and the options before it are known where this one is the first that is not.
   const unknown = "--no-such-option";
   await expect(cee([...words, unknown])).rejects.toThrow(unknown);
-  const name = words[0] === "bench" ? words[1] : words[0];
-  if (name !== undefined && !words.some(isLeftOpen))
-    await values[name]?.(words.slice(words[0] === "bench" ? 2 : 1));
+  const isWhole = !words.some(isLeftOpen) && !words.includes("--plugin");
+  if (
+    isWhole &&
+    (words.length > 1 || words[0] === "doctor") &&
+    quick[words[0] as string] !== undefined
+  )
+    await quick[words[0] as string]?.(words);
+  else if (isCounted(words)) expect(await printedBy(words)).toContain("Nothing was written");
+  else if (isWhole && words[0] === "bench" && words[1] !== undefined)
+    await values[words[1]]?.(words.slice(2));
+  else if (isWhole) await values[words[0] as string]?.(words.slice(1));
 }
 
 /** Scripts and programs of the workspace: some build, others are the tests themselves. */
