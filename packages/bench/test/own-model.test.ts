@@ -109,10 +109,36 @@ describe("cee train", { timeout: 120_000 }, () => {
   it("trains a policy, a published method with a head of its own, and a plugin; all can be opened and exported", async () => {
     const plugin = path.join(folder, "own-rule.ts");
     await writeFile(plugin, strategySource("own-rule"));
+    const withHead = path.join(folder, "own-head.ts");
+    const policies = JSON.stringify(path.join(root, "packages/exit-policies/src/index.ts"));
+    const decides = `decideTensor: (observed, state, { options }) =>
+      ({ exit: tf.greater(tf.reshape(observed, [-1]), options.threshold), state }),`;
+    await writeFile(
+      withHead,
+      `${strategySource("own-head", decides)}
+import { defineExitHead } from ${policies};
+export const head = defineExitHead({
+  name: "mean-of-tokens",
+  params: ({ hidden, classes }, layer, seed) => ({
+    weight: {
+      dtype: "float32",
+      shape: [hidden, classes],
+      data: Float32Array.from({ length: hidden * classes }, (_, k) => 0.1 * Math.sin(seed + 10 * layer + k)),
+    },
+  }),
+  apply({ weight }, { hidden, mask, dropout }) {
+    const shown = tf.expandDims(mask, 2);
+    const pooled = tf.div(tf.sum(tf.mul(hidden, shown), 1), tf.sum(shown, 1));
+    return { logits: tf.matMul(dropout(pooled), weight), pooled, features: pooled };
+  },
+});
+`,
+    );
     for (const [specifier, name, ...options] of [
       ["consistentee", "consistentee", '--strategy-options={"consistentee": {"alpha": 0.05}}'],
       ["right-tool", "right-tool-mixture"],
       [plugin, "own-rule", '--strategy-options={"own-rule": {"threshold": 0.6}}'],
+      [withHead, "own-head"],
     ] as const) {
       const out = path.join(folder, `model-${name}`);
       const words = [...trainWords, "--epochs=1", `--strategy=${specifier}`, `--out=${out}`];
@@ -121,7 +147,7 @@ describe("cee train", { timeout: 120_000 }, () => {
       const report = JSON.parse(stdout);
       expect(report).toMatchObject({ folder: out, strategy: name });
       if (name === "consistentee") expect(report.options.alpha).toBe(0.05);
-      const plugins = name === "own-rule" ? [`--plugin=${plugin}`] : [];
+      const plugins = name.startsWith("own-") ? [`--plugin=${specifier}`] : [];
       const answers = await run(["predict", out, "the film is flat", "--threads=1", ...plugins]);
       expect(answers.code).toBe(0);
       expect(linesOf(answers.stdout)[0]).toMatchObject({ layers: 3 });

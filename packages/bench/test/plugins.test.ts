@@ -1,5 +1,5 @@
 /** @file Plugins in a benchmark: parameters and phases of their own, exit heads, options, packages by their short name. */
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -143,5 +143,20 @@ export default defineExitStrategy({
     expect(code, stderr).toBe(0);
     expect(stdout).toContain("| short ");
     expect(stderr).not.toContain("nobody");
+  });
+
+  it("that needs a build is refused in one line, before anything runs", async () => {
+    const name = "exit-strategy-unbuilt";
+    const folder = await temporaryFolder({
+      [`node_modules/${name}/package.json`]: JSON.stringify({ name, main: "./dist/index.js" }),
+      [`node_modules/${name}/src/index.ts`]: strategySource("unbuilt"),
+    });
+    const words = ["glue", ...tiny, "--out=run", "--strategy=unbuilt"];
+    const { code, stdout, stderr } = await benchChild(words, { cwd: folder });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(
+      /^\[exit-strategy-unbuilt\] the package in .* names .*dist\/index\.js as its entry, which is not there\. Build or reinstall it\.\n$/,
+    );
+    expect(await readdir(folder)).toEqual(["node_modules"]);
   });
 });
