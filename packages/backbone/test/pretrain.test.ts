@@ -221,6 +221,39 @@ describe("pretrain", () => {
       });
   });
 
+  it("grows by blocks that hand on what they get", async () => {
+    const deep = parsePretrainSettings(
+      { ...config, model: { ...config.model, num_hidden_layers: 5 }, growth: "pass" },
+      "deep",
+    );
+    const whole = parsePretrainSettings(config, "config").model;
+    await expect(initFromFolder(path("whole"), deep.model, 1)).rejects.toMatchObject({
+      code: "SHAPE_MISMATCH",
+    });
+    const grown = await initFromFolder(path("whole"), deep.model, 1, deep.growth);
+    const all = await initFromFolder(path("whole"), whole, 1);
+    for (const [name, tensor] of Object.entries(all)) expect(grown[name], name).toEqual(tensor);
+    for (const norm of ["attention.output", "output"])
+      expect(grown[`backbone.encoder.layer.4.${norm}.LayerNorm.weight`]).toEqual(
+        all["backbone.encoder.layer.2.output.LayerNorm.weight"],
+      );
+    const { progress } = await run("grown", {
+      init: path("whole"),
+      config: {
+        ...config,
+        model: { ...config.model, num_hidden_layers: 5 },
+        growth: "pass",
+        steps: 1,
+        learningRate: 1e-8,
+      },
+    });
+    // The blocks on top change next to nothing: the loss after layer 5 is that after layer 3.
+    const [losses] = progress.evaluations;
+    expect(Math.abs((losses?.tokens[4] as number) - (losses?.tokens[2] as number))).toBeLessThan(
+      0.2,
+    );
+  });
+
   it("takes the first blocks of a deeper folder", async () => {
     const shallow = parsePretrainSettings(
       { ...config, model: { ...config.model, num_hidden_layers: 2 }, exitsPerPlace: 1 },

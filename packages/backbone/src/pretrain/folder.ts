@@ -15,6 +15,7 @@ import {
 import { writeWordPiece } from "../wordpiece-trainer.js";
 import { embeddingScale, scaleEmbeddings } from "./embedding-scale.js";
 import { initPretraining, mlmParameters } from "./mlm.js";
+import type { Growth } from "./settings.js";
 import { loadState, type PretrainProgress } from "./state.js";
 
 const CARD = "pretraining.json";
@@ -72,14 +73,15 @@ export async function exportPretrained({
 }
 
 /**
- * Starts from the weights of a folder. Blocks of a shallower model are stacked until the depth is reached, of a deeper one
- * the first are taken, and what the folder lacks (another program's checkpoint has no pair head) is initialised.
- * @throws BackboneError `SHAPE_MISMATCH` when the sizes differ, or the depth is larger and no multiple
+ * Starts from the weights of a folder. A shallower model grows to the depth, of a deeper one the first blocks
+ * are taken, and what the folder lacks (another program's checkpoint has no pair head) is initialised.
+ * @throws BackboneError `SHAPE_MISMATCH` when the sizes differ, or the depth is larger and no multiple while blocks are stacked
  */
 export async function initFromFolder(
   folder: string,
   config: BertConfig,
   seed: number,
+  growth: Growth = "stack",
 ): Promise<HostParams> {
   const path = join(folder, "config.json");
   const own = parseBertConfig(await readJson(path), path);
@@ -92,7 +94,7 @@ export async function initFromFolder(
     "typeVocab",
   ] as const;
   for (const name of sizes) if (own[name] !== config[name]) throw mismatch(path, name, config, own);
-  if (own.depth < config.depth && config.depth % own.depth !== 0)
+  if (growth === "stack" && own.depth < config.depth && config.depth % own.depth !== 0)
     throw mismatch(path, "depth", config, own);
 
   const source = await openWeights(folder);
@@ -100,7 +102,8 @@ export async function initFromFolder(
     const loaded = loadBackbone(source, own, { seed, who: folder }).params;
     const params: Record<string, HostTensor> = { ...initPretraining(config, seed) };
     for (const name of Object.keys(params)) {
-      const tensor = loaded[stackedFrom(name, own.depth)];
+      const source = growth === "stack" ? stackedFrom : passedFrom;
+      const tensor = loaded[source(name, own.depth)];
       if (tensor !== undefined) params[name] = tensor;
     }
     for (const [name, shape] of mlmParameters(config)) {
@@ -118,6 +121,14 @@ function stackedFrom(path: string, depth: number): string {
   return path.replace(/(?<=^backbone\.encoder\.layer\.)\d+/, (index) =>
     String(Number(index) % depth),
   );
+}
+
+/** A block on top keeps its fresh weights, which are small; its LayerNorms are the last block's outer one. */
+function passedFrom(path: string, depth: number): string {
+  const [, layer, norm] =
+    /^backbone\.encoder\.layer\.(\d+)\.(?:.*\.)?(LayerNorm\.\w+)$/.exec(path) ?? [];
+  if (norm === undefined || Number(layer) < depth) return path;
+  return `backbone.encoder.layer.${depth - 1}.output.${norm}`;
 }
 
 function fileName(path: string): string {

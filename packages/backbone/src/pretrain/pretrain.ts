@@ -94,7 +94,7 @@ export async function pretrain(options: PretrainOptions): Promise<PretrainResult
     if (saved) assertSameRun(out, saved, fingerprint);
     const start = saved ?? {
       params: options.init
-        ? await initFromFolder(options.init, settings.model, settings.seed)
+        ? await initFromFolder(options.init, settings.model, settings.seed, settings.growth)
         : initPretraining(settings.model, settings.seed),
     };
     const progress = saved?.progress ?? {

@@ -5,6 +5,13 @@ import { BackboneError } from "../errors.js";
 /** `trapezoid` holds the peak and falls at the end, so a run can be made longer or shorter while it is under way. */
 export type Schedule = "linear" | "cosine" | "trapezoid";
 
+/**
+ * How a shallower folder's blocks become a deeper run's: `stack` repeats them, `pass` puts blocks on top that hand on what they
+ * get, almost: fresh, with the last LayerNorm's scale and shift. A stack learns the language faster; what passes on is
+ * fine-tuned as easily as the shallow model was.
+ */
+export type Growth = "stack" | "pass";
+
 export interface PretrainSettings {
   readonly model: BertConfig;
   readonly seed: number;
@@ -40,6 +47,8 @@ export interface PretrainSettings {
   readonly pairWeight: number;
   /** Exits, besides the last, that score each masked place. @default depth - 1 */
   readonly exitsPerPlace: number;
+  /** For a run that starts from a shallower folder. @default "stack" */
+  readonly growth: Growth;
   /** @default 5 */
   readonly checkpointMinutes: number;
   /** Steps between measurements on the held-out part. @default a twentieth of the steps */
@@ -57,6 +66,8 @@ export const CHANGEABLE = [
   "learningRate",
   "checkpointMinutes",
   "evaluateEvery",
+  // Acts before the first step only.
+  "growth",
 ] as const satisfies readonly (keyof PretrainSettings)[];
 
 /**
@@ -111,6 +122,9 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
     const got = JSON.stringify(schedule);
     throw bad(who, `schedule must be "linear", "cosine" or "trapezoid", got ${got}.`);
   }
+  const growth = take("growth") ?? "stack";
+  if (growth !== "stack" && growth !== "pass")
+    throw bad(who, `growth must be "stack" or "pass", got ${JSON.stringify(growth)}.`);
   const longest = Math.max(...(lengths as number[]));
   const batchTokens = integer("batchTokens", undefined, longest);
   const steps = integer("steps", undefined, 1);
@@ -118,6 +132,7 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
     model,
     lengths: lengths as number[],
     schedule,
+    growth,
     batchTokens,
     steps,
     seed: integer("seed", 0, 0),
