@@ -223,7 +223,6 @@ describe.each([
     await own.dispose();
     const alive = (layer: number) => outcome.exitLayers.filter((exit) => exit >= layer).length;
     expect(runs).toEqual([
-      { name: "embed", batch: 50 },
       ...Array.from({ length: Math.max(...outcome.exitLayers) }, (__, index) => ({
         name: `layer ${index + 1}`,
         batch: alive(index + 1),
@@ -391,7 +390,7 @@ describe("openEncoder", () => {
     const { engine: watching, open } = watched(engine);
     const runner = await openEncoder(watching, model, model.params, observer);
     await runner.full(toBatch(rows.slice(0, 2)));
-    expect(open.size).toBe(DEPTH + 2);
+    expect(open.size).toBe(DEPTH + 1);
     await runner.dispose();
     await runner.dispose();
     expect(open.size).toBe(0);

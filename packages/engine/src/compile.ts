@@ -1,7 +1,7 @@
 /** @file A traced function as something that runs: checked inputs, borrowed sessions, outputs in place. */
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
-import { checkInputs, checkInto, type KnownSizes } from "./inputs.js";
+import { checkInputs, checkInto, type KnownSizes, quickCheck } from "./inputs.js";
 import { hashOf, type SessionCache } from "./session.js";
 import { rebuild, type TracedFunction } from "./trace/trace.js";
 import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types.js";
@@ -28,6 +28,10 @@ export function compiledFunction(
     wrappers.set(tensor, made);
     return made;
   };
+  const check = quickCheck(traced.inputs);
+  const fed = traced.inputs.filter(({ path }) => traced.used.has(path)).map(({ path }) => path);
+  const known = new Map(traced.outputs.map((output) => [output.path, output]));
+  const isNative = sessions.runtime.name === "onnxruntime-node";
   let session: Promise<InferenceSession> | undefined;
   let disposed = false;
 
@@ -64,13 +68,12 @@ export function compiledFunction(
   ): Promise<HostTree> => {
     if (disposed) throw disposedError(name);
     sessions.checkAlive(name);
-    const { tensors, sizes } = checkInputs(name, traced, inputs);
-    const places = checkInto(name, traced.outputs, into, tensors, sizes);
+    const { tensors, sizes } = check(inputs) ?? checkInputs(name, traced, inputs);
+    const places = checkInto(name, known, into, tensors, sizes);
     const feeds: Record<string, OrtTensor> = {};
-    for (const [path, tensor] of tensors)
-      if (traced.used.has(path)) feeds[`in/${path}`] = wrap(tensor);
+    for (const path of fed) feeds[`in/${path}`] = wrap(tensors.get(path) as HostTensor);
     const fetches: Record<string, OrtTensor | null> = {};
-    if (sessions.runtime.name === "onnxruntime-node")
+    if (isNative && places.size > 0)
       for (const { path } of traced.outputs) {
         const place = places.get(path);
         // The runtime takes no empty arrays in advance.
@@ -80,9 +83,7 @@ export function compiledFunction(
     let results: Readonly<Record<string, OrtTensor>>;
     try {
       results = await sessions.inTurn(() =>
-        places.size > 0 && Object.keys(fetches).length > 0
-          ? ready.run(feeds, fetches)
-          : ready.run(feeds),
+        isNative && places.size > 0 ? ready.run(feeds, fetches) : ready.run(feeds),
       );
     } catch (cause) {
       throw new EngineError(

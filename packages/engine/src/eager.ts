@@ -81,7 +81,9 @@ export function eagerFunction(
       } finally {
         for (const { leaf } of leaves) leaf.dispose();
       }
-      const outputs = [...values].map(([path, { dtype, shape }]) => ({ path, dtype, dims: shape }));
+      const outputs = new Map(
+        [...values].map(([path, { dtype, shape }]) => [path, { path, dtype, dims: shape }]),
+      );
       const places = checkInto(name, outputs, into, tensors, sizes);
       return mapTree(result as Tree<tf.Tensor>, isTensor, (_, path) => {
         const key = path === "" ? "result" : path;

@@ -15,6 +15,24 @@ export function keepRows<TTree extends HostTree>(tree: TTree, positions: readonl
   ) as TTree;
 }
 
+/** The same of one tensor that nobody else holds, in its own memory. `positions` must be ascending. */
+export function keepRowsInPlace(
+  { dtype, shape, data }: HostTensor,
+  positions: readonly number[],
+): HostTensor {
+  const rows = shape[0] as number;
+  const width = rows === 0 ? 0 : data.length / rows;
+  positions.forEach((position, index) => {
+    if (position !== index)
+      data.copyWithin(index * width, position * width, (position + 1) * width);
+  });
+  return {
+    dtype,
+    shape: [positions.length, ...shape.slice(1)],
+    data: data.subarray(0, positions.length * width),
+  };
+}
+
 function keepLeaf(tensor: HostTensor, positions: readonly number[]): HostTensor {
   const rows = tensor.shape[0] as number;
   const width = rows === 0 ? 0 : tensor.data.length / rows;

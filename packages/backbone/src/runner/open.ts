@@ -22,14 +22,21 @@ import type {
   TrainedParts,
 } from "@cee/exit-policies";
 import type * as tf from "@tensorflow/tfjs";
-import { embed } from "../bert.js";
+import { attentionBias, embed } from "../bert.js";
 import { BackboneError } from "../errors.js";
 import { batchInputs, batchSpecs, checkBatch, type TokenBatch } from "./batch.js";
 import { carrySpecs, PROBE_LENGTHS } from "./carry-specs.js";
 import { compileClearly } from "./compile.js";
-import { belongsTo, isEmbedding, layerStep, pickParams, withStrategy } from "./layer.js";
+import {
+  belongsTo,
+  isEmbedding,
+  type LayerStep,
+  layerStep,
+  pickParams,
+  withStrategy,
+} from "./layer.js";
 import { observeAt } from "./observation.js";
-import { type Carried, encoderPass, type PassState, runLayer } from "./pass.js";
+import { encoderPass, type HandedOn, type PassState, runLayer } from "./pass.js";
 import { type BatchTensors, exitSignals, type ModelPlan, strategyParams } from "./signals.js";
 
 export interface OpenOptions {
@@ -60,33 +67,28 @@ export async function openEncoder(
     for (const program of programs) await program.dispose();
   };
   let full: CompiledFunction | undefined;
+  let isDisposed = false;
   try {
-    const embedding = compile(
-      ({ params: weights, ...batch }) =>
-        embed(weights, batch as unknown as BatchTensors, { config }),
-      {
-        name: "embed",
-        inputs: embeddingSpecs,
-        constants: { params: pickParams(all, isEmbedding) },
-      },
-    );
-    const start = async (batch: TokenBatch): Promise<PassState> => {
-      const { mask, ...inputs } = batchInputs(batch);
-      const hidden = await embedding.run<HostTensor>(inputs);
-      return { hidden, mask, carried: { head: undefined, observer: undefined } };
-    };
-
     // A layer is compiled for the carry that the one before hands on. Running it now also keeps the first request as
     // fast as the others.
     const layers: CompiledFunction[] = [];
-    let [short, long] = [
-      await start(probeBatch(PROBE_LENGTHS[0])),
-      await start(probeBatch(PROBE_LENGTHS[1])),
+    let [short, long] = PROBE_LENGTHS.map((length) => batchInputs(probeBatch(length))) as [
+      PassState,
+      PassState,
     ];
     let observedWidth = 0;
     for (let layer = 1; layer <= shape.depth; layer += 1) {
-      const carries = carriedSpecs(short.carried, long.carried, `layer ${layer - 1}`);
-      const program = compileLayer(compile, model, all, observer, layer, carries);
+      const program =
+        layer === 1
+          ? compileFirst(compile, model, all, observer)
+          : compileLayer(
+              compile,
+              model,
+              all,
+              observer,
+              layer,
+              carriedSpecs(short as HandedOn, long as HandedOn, `layer ${layer - 1}`),
+            );
       layers.push(program);
       const [a, b] = [await runLayer(program, short), await runLayer(program, long)];
       if (layer > 1 && a.output.observedWidth !== observedWidth)
@@ -114,9 +116,18 @@ export async function openEncoder(
       },
       async begin(batch): Promise<ExitPass> {
         checkBatch(batch, config, "begin");
-        return encoderPass(shape, batch.rows, await start(batch), layers, observedWidth);
+        if (isDisposed)
+          throw new BackboneError(
+            "DISPOSED",
+            "runner",
+            "must not begin a pass after dispose(). Open the model again.",
+          );
+        return encoderPass(shape, batchInputs(batch), layers, observedWidth);
       },
-      dispose,
+      dispose() {
+        isDisposed = true;
+        return dispose();
+      },
     };
   } catch (error) {
     await dispose();
@@ -208,15 +219,50 @@ function fullPass(
 
 /** Specs of what the layer before hands on. */
 function carriedSpecs(
-  short: Carried,
-  long: Carried,
+  short: HandedOn,
+  long: HandedOn,
   who: string,
 ): { readonly headCarry?: SpecTree; readonly observerCarry?: SpecTree } {
   return {
-    ...(short.head && long.head && { headCarry: carrySpecs(short.head, long.head, who) }),
-    ...(short.observer &&
-      long.observer && { observerCarry: carrySpecs(short.observer, long.observer, who) }),
+    ...(short.headCarry &&
+      long.headCarry && { headCarry: carrySpecs(short.headCarry, long.headCarry, who) }),
+    ...(short.observerCarry &&
+      long.observerCarry && {
+        observerCarry: carrySpecs(short.observerCarry, long.observerCarry, who),
+      }),
   };
+}
+
+/** The first layer with the embeddings: it always runs, and every program that is called costs a call. */
+function compileFirst(
+  compile: Engine["compile"],
+  model: ModelPlan,
+  params: HostParams,
+  observer: Observer,
+): CompiledFunction {
+  return compile(
+    ({ params: weights, ...tensors }) => {
+      const batch = tensors as unknown as BatchTensors;
+      const hidden = embed(weights, batch, { config: model.config });
+      const bias = attentionBias(batch.mask);
+      const { mask } = batch;
+      const step = layerStep(model, observer, 1, { params: weights, hidden, mask, bias });
+      return { ...handedOn(step, model.shape.depth === 1), ...(model.shape.depth > 1 && { bias }) };
+    },
+    {
+      name: "layer 1",
+      inputs: batchSpecs,
+      constants: { params: pickParams(params, (path) => isEmbedding(path) || belongsTo(1)(path)) },
+    },
+  );
+}
+
+/** What a layer gives; after the last one nobody reads the hidden states. */
+function handedOn(
+  { hidden, ...step }: LayerStep,
+  isLast: boolean,
+): Readonly<Record<string, TensorTree>> {
+  return { ...(step as unknown as Record<string, TensorTree>), ...(isLast ? {} : { hidden }) };
 }
 
 function compileLayer(
@@ -227,22 +273,20 @@ function compileLayer(
   layer: number,
   carries: { readonly headCarry?: SpecTree; readonly observerCarry?: SpecTree },
 ): CompiledFunction {
-  return compile((tensors) => layerStep(model, observer, layer, tensors) as unknown as TensorTree, {
-    name: `layer ${layer}`,
-    inputs: {
-      hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
-      mask: batchSpecs.mask,
-      ...carries,
+  return compile(
+    (tensors) => handedOn(layerStep(model, observer, layer, tensors), layer === model.shape.depth),
+    {
+      name: `layer ${layer}`,
+      inputs: {
+        hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
+        mask: batchSpecs.mask,
+        bias: { dtype: "float32", shape: ["batch", 1, 1, "length"] },
+        ...carries,
+      },
+      constants: { params: pickParams(params, belongsTo(layer)) },
     },
-    constants: { params: pickParams(params, belongsTo(layer)) },
-  });
+  );
 }
-
-const embeddingSpecs = {
-  ids: batchSpecs.ids,
-  types: batchSpecs.types,
-  positions: batchSpecs.positions,
-};
 
 /** Specs of fed parameters. */
 export function specsOf(params: HostParams): Record<string, SpecTree> {

@@ -6,44 +6,54 @@
 import type { CompiledFunction, HostTensor, HostTree } from "@cee/engine";
 import type { ExitPass, LayerOutput, ModelShape } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
-import { keepRows } from "./compact.js";
+import type { batchInputs } from "./batch.js";
+import { keepRows, keepRowsInPlace } from "./compact.js";
 
-/** What travels between layers besides the hidden states; the first axis of every tensor is the row. */
-export interface Carried {
-  readonly head: HostTree | undefined;
-  readonly observer: HostTree | undefined;
-}
+/** What the first layer's program takes: it has the embeddings in it. */
+export type Start = ReturnType<typeof batchInputs>;
 
-/** What a layer is handed. */
-export interface PassState {
+/** What the programs of later layers take; the first axis of every tensor is the row. */
+export interface HandedOn {
+  readonly [key: string]: HostTree;
   /** Shape `[B, S, H]`. */
   readonly hidden: HostTensor;
   /** Shape `[B, S]`. */
   readonly mask: HostTensor;
-  readonly carried: Carried;
+  /** What is added to attention scores, `[B, 1, 1, S]`: made once, by the first layer. */
+  readonly bias: HostTensor;
 }
 
-type LayerResult = {
+export type PassState = Start | HandedOn;
+
+/** All but the numbers is absent after the last layer, and the bias after all but the first. */
+type LayerResult = Partial<Record<"bias" | "headCarry" | "observerCarry", HostTree>> & {
   readonly [key: string]: HostTree;
   readonly hidden: HostTensor;
   readonly values: HostTensor;
   readonly logits: HostTensor;
 };
 
-/** Runs one layer's program. */
+/**
+ * Runs one layer's program.
+ * @param place where its hidden states go; `undefined` for memory of their own
+ */
 export async function runLayer(
   program: CompiledFunction,
-  { hidden, mask, carried }: PassState,
-): Promise<{ readonly next: PassState; readonly output: LayerOutput }> {
-  const inputs: Record<string, HostTree> = { hidden, mask };
-  if (carried.head !== undefined) inputs.headCarry = carried.head;
-  if (carried.observer !== undefined) inputs.observerCarry = carried.observer;
-  const result = await program.run<LayerResult>(inputs);
+  state: PassState,
+  place?: HostTensor,
+): Promise<{ readonly next: HandedOn; readonly output: LayerOutput }> {
+  const result = await program.run<LayerResult>(
+    state as Readonly<Record<string, HostTree>>,
+    place && { into: { hidden: place } },
+  );
+  const { hidden, headCarry, observerCarry } = result;
   return {
     next: {
-      hidden: result.hidden,
-      mask,
-      carried: { head: result.headCarry, observer: result.observerCarry },
+      hidden,
+      mask: state.mask,
+      bias: (result.bias ?? (state as HandedOn).bias) as HostTensor,
+      ...(headCarry !== undefined && { headCarry }),
+      ...(observerCarry !== undefined && { observerCarry }),
     },
     output: {
       observed: result.values.data as Float32Array,
@@ -53,15 +63,16 @@ export async function runLayer(
   };
 }
 
-/** Starts a pass from the embeddings of its rows. */
+/** Starts a pass from the tokens of its rows. */
 export function encoderPass(
   shape: ModelShape,
-  rows: number,
-  start: PassState,
+  start: Start,
   layers: readonly CompiledFunction[],
   /** Values observed per row. */
   observedWidth: number,
 ): ExitPass {
+  const [rows, length] = start.ids.shape as [number, number];
+  const places = inTurn(rows * length * shape.hidden);
   let live = Array.from({ length: rows }, (_, row) => row);
   let layer = 0;
   let state: PassState | undefined = start;
@@ -89,7 +100,9 @@ export function encoderPass(
       }
       isRunning = true;
       try {
-        const { next, output } = await runLayer(layers[layer] as CompiledFunction, state);
+        const place =
+          layer + 1 < shape.depth ? places([live.length, length, shape.hidden]) : undefined;
+        const { next, output } = await runLayer(layers[layer] as CompiledFunction, state, place);
         layer += 1;
         // Disposed of meanwhile: what the layer made is not kept.
         if (state) state = next;
@@ -103,21 +116,40 @@ export function encoderPass(
       refuseWhileRunning(isRunning, "keep");
       const positions = positionsOf(live, kept);
       if (positions.length === live.length) return;
-      const { hidden, mask, carried } = state;
-      state = {
-        hidden: keepRows(hidden, positions),
-        mask: keepRows(mask, positions),
-        carried: {
-          head: carried.head && keepRows(carried.head, positions),
-          observer: carried.observer && keepRows(carried.observer, positions),
-        },
-      };
+      state = keepState(state, positions);
       live = [...kept];
     },
     dispose() {
       state = undefined;
       live = [];
     },
+  };
+}
+
+function keepState(state: PassState, positions: readonly number[]): PassState {
+  if (!("hidden" in state)) {
+    const { positions: places, ...rows } = state;
+    return { ...keepRows(rows, positions), positions: places };
+  }
+  const { hidden, ...others } = state;
+  return {
+    ...(keepRows(others, positions) as HandedOn),
+    hidden: keepRowsInPlace(hidden, positions),
+  };
+}
+
+/**
+ * Memory for hidden states, two arrays in turn: a layer reads one while it writes the other. New memory at every layer is
+ * what a pass of a small model spends its time on.
+ */
+function inTurn(size: number): (shape: readonly [number, number, number]) => HostTensor {
+  const arrays: Float32Array[] = [];
+  let turn = 0;
+  return (shape) => {
+    arrays[turn] ??= new Float32Array(size);
+    const data = (arrays[turn] as Float32Array).subarray(0, shape[0] * shape[1] * shape[2]);
+    turn = 1 - turn;
+    return { dtype: "float32", shape, data };
   };
 }
 
