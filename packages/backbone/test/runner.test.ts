@@ -363,6 +363,57 @@ describe("openEncoder", () => {
     await runner.dispose();
   });
 
+  it("drops rows before the first layer too, and answers at the only one", async () => {
+    const batch = toBatch(rows.slice(0, 6));
+    for (const depth of [1, 2]) {
+      const small = tinyBert({ depth, hidden: 16, heads: 4, spread: 0.4, classes: 3 });
+      const runner = await openEncoder(engine, small, small.params, observer);
+      const whole = await runner.full(batch);
+      const pass = await runner.begin(batch);
+      pass.keep([1, 4]);
+      for (let layer = 1; layer <= depth; layer += 1) {
+        const { logits } = await pass.advance();
+        const told = [1, 4].flatMap((row) => [
+          ...whole.logits.slice((row * depth + layer - 1) * 3, (row * depth + layer) * 3),
+        ]);
+        expect(logits).toBeAllclose(told, { rtol: 1e-4, atol: 1e-4 });
+        pass.keep(pass.liveRows);
+      }
+      pass.dispose();
+      await runner.dispose();
+    }
+  });
+
+  it("runs a layer again that failed, on what it was handed", async () => {
+    let failing = "";
+    const flaky: Engine = {
+      ...engine,
+      compile(fn, options) {
+        const made = engine.compile(fn, options);
+        const run: typeof made.run = async (inputs, more) => {
+          const output = await made.run(inputs, more);
+          if (options.name === failing) throw new Error("out of luck");
+          return output as never;
+        };
+        return { ...made, run };
+      },
+    };
+    const runner = await openEncoder(flaky, model, model.params, observer);
+    const batch = toBatch(rows.slice(0, 5));
+    const whole = await runner.full(batch);
+    const pass = await runner.begin(batch);
+    for (let layer = 1; layer <= DEPTH; layer += 1) {
+      failing = `layer ${layer}`;
+      for (const _ of [1, 2]) await expect(pass.advance()).rejects.toThrow("out of luck");
+      failing = "";
+      const { logits } = await pass.advance();
+      const told = whole.logits.filter((__, at) => Math.floor(at / 3) % DEPTH === layer - 1);
+      expect(logits).toBeAllclose(told, { rtol: 1e-4, atol: 1e-4 });
+    }
+    pass.dispose();
+    await runner.dispose();
+  });
+
   it("refuses batches that the model has no embeddings for", async () => {
     const runner = await openEncoder(engine, model, model.params, observer);
     const row = (ids: readonly number[], type = 0) => ({

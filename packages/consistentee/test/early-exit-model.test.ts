@@ -1,5 +1,5 @@
 /** @file The model that a service holds, with real weights, sessions and folders. */
-import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { saveExitEncoder } from "@cee/backbone";
 import { defineExitStrategy, entropy, patience, saveStrategy } from "@cee/exit-policies";
@@ -168,6 +168,36 @@ describe("a folder", () => {
     });
   });
 
+  it("may be named by its hub id, which is downloaded once", async () => {
+    const [folder, cacheDir] = [await saved(), scratchFolder()];
+    const sha = "0123456789abcdef0123456789abcdef01234567";
+    const asked: string[] = [];
+    const hub = {
+      hubUrl: "http://hub.invalid",
+      cacheDir,
+      fetch: async (url: string | URL | Request) => {
+        const { pathname } = new URL(String(url));
+        asked.push(pathname);
+        if (pathname.startsWith("/api/models/org/exits/revision/"))
+          return Response.json({
+            id: "org/exits",
+            sha,
+            siblings: readdirSync(folder).map((rfilename) => ({ rfilename })),
+          });
+        const name = pathname.replace(`/org/exits/resolve/${sha}/`, "");
+        return new Response(new Uint8Array(readFileSync(join(folder, name))));
+      },
+    };
+    const expected = withoutTime(await (await loaded(folder)).classify(texts));
+    const model = await loaded("org/exits", { hub });
+    expect(withoutTime(await model.classify(texts))).toEqual(expected);
+    expect(asked).toContain(`/org/exits/resolve/${sha}/model.safetensors`);
+    asked.length = 0;
+    const again = await loaded("org/exits", { hub: { ...hub, offline: true } });
+    expect(withoutTime(await again.classify(texts))).toEqual(expected);
+    expect(asked).toEqual([]);
+  });
+
   it("is refused without exits, without a strategy, or with another model's", async () => {
     const folder = await saved();
     const other = tinyParts({ depth: 2 });
@@ -278,6 +308,7 @@ describe("a call", () => {
       await expect(opened(tinyParts(), options as FromPretrainedOptions)).rejects.toMatchObject({
         code: "BAD_OPTION",
       });
+    await expect(opened(tinyParts(), { threads: 0 })).rejects.toThrow(/threads.*got 0/);
   });
 
   it("reports weights whose answers are not finite", async () => {
@@ -376,6 +407,11 @@ describe("disposing", () => {
     await expect(model.classify("good")).rejects.toMatchObject({ code: "DISPOSED" });
     await expect(model.save(scratchFolder())).rejects.toMatchObject({ code: "DISPOSED" });
     await expect(all(model.stream(["good"]))).rejects.toMatchObject({ code: "DISPOSED" });
+    await expect(model.settle(["good"])).rejects.toMatchObject({ code: "DISPOSED" });
+    const rows = texts.map((text) => ({ text }));
+    await expect(model.selectThreshold({ rows, maxLoss: 0.1 })).rejects.toThrow(
+      /must not be called on a model that was disposed of.*Load it again/,
+    );
   });
 
   it("frees every tensor", async () => {

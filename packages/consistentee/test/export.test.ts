@@ -1,6 +1,7 @@
 /** @file A model's folder as a file of its own: what it says of the model, and that it decides alike. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { entropy } from "@cee/exit-policies";
+import { defineExitStrategy, entropy } from "@cee/exit-policies";
 import { describe, expect, it, onTestFinished } from "vitest";
 import {
   checkExport,
@@ -60,6 +61,26 @@ describe("exportModel", () => {
       knob: { option: "threshold", value: 0.5 },
       notes: [],
     });
+  });
+
+  it("refuses a strategy that decides on the host alone, and writes nothing", async () => {
+    const { decideTensor: _, ...definition } = entropy.definition;
+    const strategy = defineExitStrategy({ ...definition, name: "host-only" })();
+    const model = await EarlyExitModel.fromParts(
+      { encoder: tinyParts().encoder, strategy },
+      { threads: 1 },
+    );
+    onTestFinished(() => model.dispose());
+    const file = join(scratchFolder(), "model.onnx");
+    expect(() => model.exportOnnx(file)).toThrow(
+      expect.objectContaining({
+        code: "NOT_EXPORTABLE",
+        message: expect.stringMatching(/host-only.*decides on the host alone.*decideTensor/),
+      }),
+    );
+    expect(existsSync(file)).toBe(false);
+    // It runs all the same, layer by layer.
+    expect(await model.classify(texts)).toHaveLength(texts.length);
   });
 
   it("refuses a knob that the strategy does not have, and a model that was disposed of", async () => {

@@ -25,10 +25,9 @@ export interface HandedOn {
 
 export type PassState = Start | HandedOn;
 
-/** All but the numbers is absent after the last layer, and the bias after all but the first. */
-type LayerResult = Partial<Record<"bias" | "headCarry" | "observerCarry", HostTree>> & {
+/** Hidden states are absent after the last layer, the bias after all but the first. */
+type LayerResult = Partial<Record<"hidden" | "bias" | "headCarry" | "observerCarry", HostTree>> & {
   readonly [key: string]: HostTree;
-  readonly hidden: HostTensor;
   readonly values: HostTensor;
   readonly logits: HostTensor;
 };
@@ -49,7 +48,7 @@ export async function runLayer(
   const { hidden, headCarry, observerCarry } = result;
   return {
     next: {
-      hidden,
+      hidden: hidden as HostTensor,
       mask: state.mask,
       bias: (result.bias ?? (state as HandedOn).bias) as HostTensor,
       ...(headCarry !== undefined && { headCarry }),
@@ -72,7 +71,19 @@ export function encoderPass(
   observedWidth: number,
 ): ExitPass {
   const [rows, length] = start.ids.shape as [number, number];
-  const places = inTurn(rows * length * shape.hidden);
+  // Hidden states lie in two arrays in turn: a layer reads one while it writes the other.
+  const arrays: Float32Array[] = [];
+  const place = (): HostTensor => {
+    const size = [live.length, length, shape.hidden] as const;
+    // By the layer: one that failed may be run again.
+    arrays[layer % 2] ??= new Float32Array(rows * length * shape.hidden);
+    const array = arrays[layer % 2] as Float32Array;
+    return {
+      dtype: "float32",
+      shape: size,
+      data: array.subarray(0, size[0] * size[1] * size[2]),
+    };
+  };
   let live = Array.from({ length: rows }, (_, row) => row);
   let layer = 0;
   let state: PassState | undefined = start;
@@ -100,9 +111,11 @@ export function encoderPass(
       }
       isRunning = true;
       try {
-        const place =
-          layer + 1 < shape.depth ? places([live.length, length, shape.hidden]) : undefined;
-        const { next, output } = await runLayer(layers[layer] as CompiledFunction, state, place);
+        const { next, output } = await runLayer(
+          layers[layer] as CompiledFunction,
+          state,
+          layer + 1 < shape.depth ? place() : undefined,
+        );
         layer += 1;
         // Disposed of meanwhile: what the layer made is not kept.
         if (state) state = next;
@@ -121,6 +134,7 @@ export function encoderPass(
     },
     dispose() {
       state = undefined;
+      arrays.length = 0;
       live = [];
     },
   };
@@ -135,21 +149,6 @@ function keepState(state: PassState, positions: readonly number[]): PassState {
   return {
     ...(keepRows(others, positions) as HandedOn),
     hidden: keepRowsInPlace(hidden, positions),
-  };
-}
-
-/**
- * Memory for hidden states, two arrays in turn: a layer reads one while it writes the other. New memory at every layer is
- * what a pass of a small model spends its time on.
- */
-function inTurn(size: number): (shape: readonly [number, number, number]) => HostTensor {
-  const arrays: Float32Array[] = [];
-  let turn = 0;
-  return (shape) => {
-    arrays[turn] ??= new Float32Array(size);
-    const data = (arrays[turn] as Float32Array).subarray(0, shape[0] * shape[1] * shape[2]);
-    turn = 1 - turn;
-    return { dtype: "float32", shape, data };
   };
 }
 
