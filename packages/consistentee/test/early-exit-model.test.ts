@@ -309,6 +309,7 @@ describe("a call", () => {
         code: "BAD_OPTION",
       });
     await expect(opened(tinyParts(), { threads: 0 })).rejects.toThrow(/threads.*got 0/);
+    await expect(opened(tinyParts(), { device: "abacus" })).rejects.toThrow(/abacus/);
   });
 
   it("reports weights whose answers are not finite", async () => {

@@ -18,6 +18,8 @@ export interface OrtModule {
     data: HostTensor["data"] | BigInt64Array,
     dims: readonly number[],
   ) => OrtTensor;
+  /** Execution providers of this build; the WebAssembly runtime has no such list. */
+  readonly listSupportedBackends?: () => readonly { readonly name: string }[];
   readonly env: { logLevel?: string; wasm?: { numThreads?: number } };
 }
 
@@ -159,6 +161,11 @@ export class SessionCache {
     const isWeb = this.runtime.name === "onnxruntime-web";
     if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
     try {
+      // The runtime leaves out a provider it does not know, and computes on the processor instead.
+      const known = this.runtime.module.listSupportedBackends?.().map((backend) => backend.name);
+      const unknown = known && providers.find((provider) => !known.includes(provider));
+      if (unknown !== undefined)
+        throw new Error(`there is no provider "${unknown}" here, only ${known?.join(", ")}`);
       const model = await readModel(source, isWeb);
       return await this.runtime.module.InferenceSession.create(model, {
         executionProviders: isWeb ? ["wasm"] : [...providers],
