@@ -1,7 +1,9 @@
 /** @file What the benchmarks leave in a pipe, and what Ctrl-C leaves of them. */
-import { readFile } from "node:fs/promises";
+import type { ChildProcess } from "node:child_process";
+import { existsSync } from "node:fs";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { benchChild, tiny } from "./glue-helpers.js";
 import { temporaryFolder } from "./helpers.js";
 
@@ -20,6 +22,28 @@ const wordsOf = (command: string, ...more: string[]) => [
   ...(small[command] as string).split(" "),
   ...more,
 ];
+
+/** A Python that has PyTorch, which says who it is and then computes for a minute, whatever becomes of its standard input. */
+const busyPython = (record: string, milliseconds: number) => `#!${process.execPath}
+if (process.argv[2] === "-c") {
+  console.log("2.0");
+  process.exit();
+}
+setTimeout(() => {}, 60_000);
+process.stdin.once("data", (line) => {
+  const { manifest } = JSON.parse(line);
+  require("node:fs").writeFileSync(${JSON.stringify(record)}, JSON.stringify({ pid: process.pid, manifest }));
+  setTimeout(() => console.log(JSON.stringify({ blas: [], core: null })), ${milliseconds});
+});
+`;
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
 
 describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
   it.each([
@@ -105,4 +129,41 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
       expect(lines.at(-1)).toBe("Stopped.");
     },
   );
+
+  it.each([
+    ["engine", 1],
+    ["pretraining", 1],
+    ["engine", 2],
+  ])("%s takes PyTorch with it on Ctrl-C, pressed %i times", async (command, times) => {
+    const folder = await temporaryFolder();
+    const record = path.join(folder, "record.json");
+    const python = path.join(folder, "python3");
+    // Pressed once, the benchmark waits for what is in progress.
+    const program = busyPython(record, times === 1 ? 2000 : 60_000);
+    await writeFile(python, program);
+    await chmod(python, 0o755);
+    let child: ChildProcess | undefined;
+    const words = wordsOf(command, "--rounds=1").filter((word) => word !== "--no-torch");
+    const finished = benchChild(words, {
+      env: { PATH: `${folder}${path.delimiter}${process.env.PATH}` },
+      onPrint(_, one) {
+        child = one;
+      },
+    });
+    const { pid, manifest } = await vi.waitFor(
+      async () => JSON.parse(await readFile(record, "utf8")),
+      { timeout: 60_000, interval: 50 },
+    );
+    onTestFinished(() => {
+      if (isAlive(pid)) process.kill(pid, "SIGKILL");
+    });
+    expect(existsSync(manifest)).toBe(true);
+    for (let press = 0; press < times; press += 1) {
+      if (press > 0) await new Promise((resolve) => setTimeout(resolve, 1500));
+      child?.kill("SIGINT");
+    }
+    expect(await finished).toMatchObject({ code: 130, stdout: "" });
+    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), { timeout: 5000 });
+    expect(existsSync(path.dirname(manifest))).toBe(false);
+  });
 });

@@ -1,7 +1,8 @@
 /** @file PyTorch as a child process that is asked for one measurement at a time. */
 import { execFile, spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -117,10 +118,18 @@ export async function startTorch(
     const last = complaint.trim().split("\n").at(-1);
     throw new BenchError("RUN_MISMATCH", script, `PyTorch stopped: ${last}.`);
   };
-  const close = async () => {
-    child.stdin.end();
+  const end = () => {
     child.kill();
-    await rm(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
+  };
+  // A second Ctrl-C ends this process at once, and nobody else would end the other.
+  process.once("exit", end);
+  const close = async () => {
+    process.off("exit", end);
+    const isAlive = child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+    const isGone = isAlive ? once(child, "exit") : undefined;
+    end();
+    await isGone;
   };
   let warning: string | undefined;
   let core: string | undefined;
