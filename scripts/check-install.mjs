@@ -5,18 +5,19 @@
  *     node scripts/check-install.mjs [--quick] [--only engine] [--keep]
  *
  * Configurations: pnpm in a fresh copy of the workspace; plain `npm install` of the packed tarballs in an empty folder,
- * with and without ONNXRUNTIME_NODE_INSTALL=skip, where the program that a package brings must run too. `--quick` runs the last one only, with the engine alone; `--only`
- * packs one package and what it needs; `--keep` leaves the temporary folder. Everything starts from empty caches.
+ * with and without ONNXRUNTIME_NODE_INSTALL=skip, where the program that a package brings must run too: its help, its
+ * benchmarks, and the way from a table to a model, its score, its answers and its file. `--quick` runs the last one only, with
+ * the engine alone; `--only` packs one package and what it needs; `--keep` leaves the temporary folder. Everything starts from
+ * empty caches.
  *
  * Blocking: all traffic goes through a proxy on this machine that connects to the configured registry's host and to
  * nothing else, and a preloaded script refuses, inside every Node process, connections that go round the proxy.
  */
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import {
   cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -25,18 +26,27 @@ import {
 import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-
-const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
-const TIME_LIMIT = 15 * 60_000;
+import {
+  allPackages,
+  cleanEnvironment,
+  copyWorkingTree,
+  createSteps,
+  expect,
+  pinnedPnpm,
+  publicPackages,
+  root,
+  run,
+  temporaryFolder,
+} from "./workplace.mjs";
 
 const { values: options } = parseArgs({
   options: { quick: { type: "boolean" }, only: { type: "string" }, keep: { type: "boolean" } },
 });
-if (options.only && !existsSync(join(root, "packages", options.only, "package.json"))) {
-  const known = readdirSync(join(root, "packages")).join(", ");
+const directories = allPackages().map(({ directory }) => directory);
+if (options.only && !directories.includes(options.only)) {
+  const known = directories.join(", ");
   console.error(`[check-install] there is no package "${options.only}". Known: ${known}.`);
   process.exit(2);
 }
@@ -64,14 +74,12 @@ const TINY_GLUE = (
   "--tasks sentiment --methods full,patience --backbone fresh:2x16 " +
   "--limit 24 --dev-limit 12 --epochs 1 --max-length 16 --threads 1"
 ).split(" ");
+const TABLE = ["--data", "reviews.csv", "--text", "review", "--label", "verdict"];
+const TINY_MODEL = "--strategy entropy --backbone fresh:2x16 --epochs 1 --max-length 16".split(" ");
 
 const refusedByProxy = new Set();
-const workspace = mkdtempSync(join(tmpdir(), "check-install-"));
+const workspace = temporaryFolder("check-install", options);
 const refusedInProcess = join(workspace, "refused.txt");
-process.on("exit", () => {
-  if (!options.keep) rmSync(workspace, { recursive: true, force: true, maxRetries: 3 });
-});
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
 
 const registry = new URL(
   execFileSync("npm", ["config", "get", "registry"], {
@@ -81,7 +89,7 @@ const registry = new URL(
     shell: process.platform === "win32",
   }).trim(),
 );
-const results = [];
+const { step, summarise } = createSteps();
 await main();
 
 async function main() {
@@ -95,31 +103,28 @@ async function main() {
       const https = require("node:https");
       https.get("https://blocked.invalid").on("error", (error) => console.log(error.message));
     `;
-    const answer = await run(["node", "-e", attempt], workspace, environment);
+    const answer = await run(["node", "-e", attempt], { cwd: workspace, env: environment });
     if (!answer.includes("blocked: blocked.invalid")) throw new Error(`not refused: ${answer}`);
     rmSync(refusedInProcess);
     return "a direct connection is refused";
   });
   const copy = join(workspace, "workspace");
   const tarballs = join(workspace, "tarballs");
-  copyWorkspace(copy);
-  const pnpm = [
-    "npx",
-    "-y",
-    JSON.parse(readFileSync(join(root, "package.json"), "utf8")).packageManager.split("+")[0],
-  ];
+  copyWorkingTree(copy);
+  const pnpm = pinnedPnpm();
+  const inCopy = { cwd: copy, env: environment };
   const store = `--store-dir=${join(workspace, "pnpm-store")}`;
   const names = packagesToPack();
 
   // The copy is needed for packing even when pnpm itself is not what is being checked.
   const prepared = await step("pnpm install in a fresh copy of the workspace", async () => {
-    await run([...pnpm, "install", "--frozen-lockfile", store], copy, environment);
+    await run([...pnpm, "install", "--frozen-lockfile", store], inCopy);
     writeFileSync(
       join(copy, "packages/engine/smoke.ts"),
       `// @ts-nocheck\n${SMOKE.replace("ENGINE", "./src/index.js")}`,
     );
     const tsx = ["exec", "tsx", "--conditions=@cee/source", "packages/engine/smoke.ts"];
-    const runtime = runtimeOf(await run([...pnpm, ...tsx], copy, environment));
+    const runtime = runtimeOf(await run([...pnpm, ...tsx], inCopy));
     rmSync(join(copy, "packages/engine/smoke.ts"));
     return expectRuntime(runtime, ["onnxruntime-node"]);
   });
@@ -127,14 +132,13 @@ async function main() {
     prepared &&
     (await step(`build and pack ${names.join(", ")}`, async () => {
       const filters = names.map((name) => `--filter=./packages/${name}`);
-      await run([...pnpm, ...filters, "run", "build"], copy, environment);
+      await run([...pnpm, ...filters, "run", "build"], inCopy);
       mkdirSync(tarballs);
       for (const name of names) {
-        await run(
-          [...pnpm, "pack", "--pack-destination", tarballs],
-          join(copy, "packages", name),
-          environment,
-        );
+        await run([...pnpm, "pack", "--pack-destination", tarballs], {
+          cwd: join(copy, "packages", name),
+          env: environment,
+        });
       }
       return `${readdirSync(tarballs).length} tarballs`;
     }));
@@ -155,22 +159,17 @@ async function main() {
   proxy.close();
   proxy.closeAllConnections();
   summarise();
+  sayWhatWasRefused();
 }
 
 function packagesToPack() {
-  const manifest = (name) =>
-    JSON.parse(readFileSync(join(root, "packages", name, "package.json"), "utf8"));
-  const all = readdirSync(join(root, "packages")).filter(
-    (name) => existsSync(join(root, "packages", name, "package.json")) && !manifest(name).private,
-  );
+  const all = publicPackages();
   const first = options.only ?? (options.quick ? "engine" : undefined);
-  if (!first) return all;
+  if (!first) return all.map(({ directory }) => directory);
   const needed = new Set([first]);
-  for (const name of needed) {
-    for (const dependency of Object.keys(manifest(name).dependencies ?? {})) {
-      const folder = all.find((other) => manifest(other).name === dependency);
-      if (folder) needed.add(folder);
-    }
+  for (const directory of needed) {
+    const { dependencies = {} } = all.find((one) => one.directory === directory);
+    for (const one of all) if (one.name in dependencies) needed.add(one.directory);
   }
   return [...needed];
 }
@@ -183,12 +182,13 @@ async function npmInstall(name, tarballs, environment, runtimes) {
     '{ "name": "fresh", "private": true, "type": "module" }\n',
   );
   const files = readdirSync(tarballs).map((file) => join(tarballs, file));
-  await run(["npm", "install", "--no-audit", "--no-fund", ...files], folder, environment);
+  const here = { cwd: folder, env: environment };
+  await run(["npm", "install", "--no-audit", "--no-fund", ...files], here);
   writeFileSync(join(folder, "smoke.js"), SMOKE.replace("ENGINE", "@cee/engine"));
-  const runtime = runtimeOf(await run(["node", "smoke.js"], folder, environment));
+  const runtime = runtimeOf(await run(["node", "smoke.js"], here));
   if (existsSync(join(folder, "node_modules/@cee/bench"))) {
     const program = join("node_modules", ".bin", "cee");
-    const cee = (...words) => run([program, ...words], folder, environment);
+    const cee = (...words) => run([program, ...words], here);
     expectText(await cee("--help"), "Usage: cee <command>");
     expectText(await cee("bench", "glue", "--help"), "Usage: cee bench glue");
     // The engine's benchmark is one of the native runtime; everything else must do without.
@@ -198,13 +198,31 @@ async function npmInstall(name, tarballs, environment, runtimes) {
         "training step at width 16, compiled: ",
       );
     expectText(await cee("bench", "glue", ...TINY_GLUE), "full");
+    await fromTableToAnswers(folder, here, cee);
   }
   if (!options.keep) rmSync(folder, { recursive: true, force: true });
   return expectRuntime(runtime, runtimes);
 }
 
+/** What a user does with a table, and the lines of the README that open a trained model. */
+async function fromTableToAnswers(folder, here, cee) {
+  cpSync(join(root, "examples/reviews.csv"), join(folder, "reviews.csv"));
+  expectText(await cee("doctor"), "Models run on");
+  expectText(await cee("train", ...TABLE, ...TINY_MODEL, "--out", "model"), "Saved in model.");
+  expectText(await cee("evaluate", "model", ...TABLE, "--limit", "40"), "accuracy");
+  expectText(await cee("predict", "model", "A charming journey."), '"exitLayer":');
+  expectText(await cee("export", "model", "--out", "model.onnx"), "model.onnx");
+  const readme = readFileSync(join(root, "README.md"), "utf8");
+  const blocks = [...readme.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);
+  const opening = blocks.find((code) => code.includes("fromPretrained("));
+  expect(opening !== undefined, "a block in the README that opens a model", blocks.length);
+  writeFileSync(join(folder, "lines.js"), opening);
+  const answer = await run(["node", "lines.js"], here);
+  expect(/^\S+ \([01]\.\d\d\) at layer [12] of 2$/m.test(answer), "an answer", answer);
+}
+
 function expectText(output, text) {
-  if (!output.includes(text)) throw new Error(`expected "${text}" in:\n${output}`);
+  expect(output.includes(text), `"${text}"`, output);
 }
 
 function runtimeOf(output) {
@@ -218,86 +236,24 @@ function expectRuntime(line, runtimes) {
   throw new Error(`expected ${runtimes.join(" or ")}, got ${line}`);
 }
 
-async function step(name, action) {
-  console.log(`\n== ${name}`);
-  const start = performance.now();
-  try {
-    const outcome = await action();
-    results.push({ name, passed: true, outcome, seconds: (performance.now() - start) / 1000 });
-    console.log(`   ${outcome}`);
-    return true;
-  } catch (error) {
-    const seconds = (performance.now() - start) / 1000;
-    results.push({ name, passed: false, outcome: error.message.split("\n")[0], seconds });
-    console.log(error.message);
-    return false;
-  }
-}
-
-function summarise() {
-  console.log("\n== Summary");
-  for (const { name, passed, outcome, seconds } of results) {
-    console.log(`${passed ? "ok    " : "FAILED"} ${name} (${seconds.toFixed(0)} s): ${outcome}`);
-  }
+function sayWhatWasRefused() {
   const refused = new Set(refusedByProxy);
   if (existsSync(refusedInProcess)) {
     for (const line of readFileSync(refusedInProcess, "utf8").split("\n"))
       if (line) refused.add(line);
   }
   console.log(`Refused: ${refused.size === 0 ? "nothing was asked for" : [...refused].join(", ")}`);
-  process.exitCode = results.every(({ passed }) => passed) ? 0 : 1;
-}
-
-/** What a fresh clone has, with the changes of the working tree. */
-function copyWorkspace(target) {
-  const listed = execFileSync(
-    "git",
-    ["ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-    {
-      cwd: root,
-      encoding: "utf8",
-      maxBuffer: 1 << 26,
-    },
-  );
-  for (const path of listed.split("\0")) {
-    if (path && existsSync(join(root, path))) cpSync(join(root, path), join(target, path));
-  }
-}
-
-function run([command, ...parameters], cwd, environment) {
-  console.log(`   $ ${command} ${parameters.join(" ")}`);
-  return new Promise((done, fail) => {
-    const child = spawn(command, parameters, {
-      cwd,
-      env: environment,
-      stdio: ["ignore", "pipe", "pipe"],
-      shell: process.platform === "win32",
-      timeout: TIME_LIMIT,
-    });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk) => (output += chunk));
-    child.on("error", fail);
-    child.on("close", (code, signal) => {
-      if (code === 0) return done(output);
-      const end = output.split("\n").slice(-40).join("\n");
-      fail(
-        new Error(`${command} ${parameters[0]} ended with ${signal ?? `code ${code}`}:\n${end}`),
-      );
-    });
-  });
 }
 
 /** The caller's environment without its package-manager settings, with empty caches and only the proxy's way out. */
 function blockedEnvironment(proxy) {
-  const kept = Object.entries(process.env).filter(
-    ([name]) => !/^(npm_|pnpm_|node_options$|.*_proxy$|onnxruntime_node_install)/i.test(name),
+  const kept = Object.entries(cleanEnvironment()).filter(
+    ([name]) => !/^(npm_|pnpm_|.*_proxy$|onnxruntime_node_install)/i.test(name),
   );
   const guard = join(workspace, "guard.cjs");
   writeFileSync(guard, guardSource());
   return {
     ...Object.fromEntries(kept),
-    CI: "true",
     NODE_OPTIONS: `--require ${JSON.stringify(guard)}`,
     HTTP_PROXY: proxy,
     HTTPS_PROXY: proxy,

@@ -5,12 +5,10 @@
  * `pnpm check:pkg` builds what has no `dist` yet. Run `pnpm build` first after a change of the sources.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { allPackages, publicPackages, root, temporaryFolder } from "./workplace.mjs";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const bin = (name) => join(root, "node_modules", ".bin", name);
 const required = ["package/package.json", "package/README.md", "package/LICENSE"];
 const unwanted =
@@ -30,12 +28,10 @@ const limits = {
   "@cee/model-mini": 10 * 1024,
 };
 
-const manifests = readdirSync(join(root, "packages"))
-  .map((name) => join(root, "packages", name))
-  .filter((folder) => existsSync(join(folder, "package.json")))
-  .map((folder) => ({ folder, ...JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) }));
-const packages = manifests.filter(({ private: isPrivate }) => isPrivate !== true);
-const unpublished = manifests.filter((one) => !packages.includes(one)).map(({ name }) => name);
+const packages = publicPackages();
+const unpublished = allPackages()
+  .map(({ name }) => name)
+  .filter((name) => packages.every((one) => one.name !== name));
 
 const results = [];
 
@@ -141,28 +137,24 @@ if (unbuilt.length > 0) {
   );
 }
 
-const folder = mkdtempSync(join(tmpdir(), "cee-packages-"));
-try {
-  for (const manifest of packages) {
-    const tarball = join(
-      folder,
-      `${manifest.name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`,
-    );
-    check(manifest.name, "pack", () =>
-      run("pnpm", ["pack", "--pack-destination", folder], manifest.folder),
-    );
-    if (!existsSync(tarball)) continue;
-    check(manifest.name, "contents", () => contents(tarball, manifest));
-    for (const [name, file] of Object.entries(manifest.bin ?? {})) {
-      check(manifest.name, `${name} --help`, () => help(join(manifest.folder, file)));
-    }
-    check(manifest.name, "publint", () => run(bin("publint"), ["run", tarball, "--strict"]));
-    check(manifest.name, "arethetypeswrong", () =>
-      run(bin("attw"), [tarball, "--profile", "esm-only", "--no-color"]),
-    );
+const folder = temporaryFolder("check-packages");
+for (const manifest of packages) {
+  const tarball = join(
+    folder,
+    `${manifest.name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`,
+  );
+  check(manifest.name, "pack", () =>
+    run("pnpm", ["pack", "--pack-destination", folder], manifest.folder),
+  );
+  if (!existsSync(tarball)) continue;
+  check(manifest.name, "contents", () => contents(tarball, manifest));
+  for (const [name, file] of Object.entries(manifest.bin ?? {})) {
+    check(manifest.name, `${name} --help`, () => help(join(manifest.folder, file)));
   }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+  check(manifest.name, "publint", () => run(bin("publint"), ["run", tarball, "--strict"]));
+  check(manifest.name, "arethetypeswrong", () =>
+    run(bin("attw"), [tarball, "--profile", "esm-only", "--no-color"]),
+  );
 }
 check("workspace", "knip", () => run(bin("knip"), ["--no-progress", "--no-config-hints"]));
 check("workspace", "sherif", () => run(bin("sherif"), []));

@@ -12,40 +12,26 @@
  *
  * Packages that are not built are built first. `--keep` leaves the temporary folder.
  */
-import { spawn } from "node:child_process";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { broken } from "./plugins/broken.mjs";
+import {
+  cleanEnvironment,
+  createSteps,
+  expect,
+  publicPackages,
+  root,
+  run,
+  temporaryFolder,
+} from "./workplace.mjs";
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
-const TIME_LIMIT = 15 * 60_000;
 const LEAST_CHECKS = 40;
 
 const { values: options } = parseArgs({ options: { keep: { type: "boolean" } } });
 
-const workspace = mkdtempSync(join(tmpdir(), "check-plugins-"));
-process.on("exit", () => {
-  if (!options.keep) rmSync(workspace, { recursive: true, force: true, maxRetries: 3 });
-});
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
-
-const environment = Object.fromEntries(
-  Object.entries({ ...process.env, CI: "true", NO_COLOR: "1", ONNXRUNTIME_NODE_INSTALL: "skip" })
-    // What pnpm sets for the scripts it runs.
-    .filter(([name]) => !/^(npm_|pnpm_)(?!config_registry)|^node_options$/i.test(name)),
-);
+const workspace = temporaryFolder("check-plugins", options);
+const environment = cleanEnvironment({ ONNXRUNTIME_NODE_INSTALL: "skip" });
 const home = join(workspace, "home");
 const packageName = "exit-strategy-proof-margin";
 const own = join(home, packageName);
@@ -53,7 +39,7 @@ const BENCH = (
   "bench glue --tasks sentiment --methods entropy,patience --backbone fresh:3x16 --limit 48 --dev-limit 24 --epochs 1 " +
   "--max-length 16 --threads 1 --workers 1 --strategy proof-margin --strategy ./settled.ts"
 ).split(" ");
-const results = [];
+const { step, summarise } = createSteps();
 await main();
 
 async function main() {
@@ -82,32 +68,21 @@ async function main() {
     ["wrong command lines are refused", tryWrongCommandLines],
   ];
   for (const [name, action] of steps) if (!(await step(name, action))) break;
-  console.log("\n== Summary");
-  for (const { name, passed, outcome, seconds } of results)
-    console.log(`${passed ? "ok    " : "FAILED"} ${name} (${seconds.toFixed(0)} s): ${outcome}`);
-  if (results.length < steps.length || results.some(({ passed }) => !passed)) process.exitCode = 1;
+  summarise(steps.length);
 }
 
 async function pack() {
-  const folders = readdirSync(join(root, "packages"))
-    .map((name) => join(root, "packages", name))
-    .filter((folder) => existsSync(join(folder, "package.json")))
-    .map((folder) => ({
-      folder,
-      ...JSON.parse(readFileSync(join(folder, "package.json"), "utf8")),
-    }))
-    .filter((manifest) => manifest.private !== true);
-  const unbuilt = folders.filter(({ folder }) => !existsSync(join(folder, "dist")));
+  const packages = publicPackages();
+  const unbuilt = packages.filter(({ folder }) => !existsSync(join(folder, "dist")));
   if (unbuilt.length > 0)
-    await run(
-      ["pnpm", "-r", ...unbuilt.flatMap(({ name }) => ["--filter", name]), "build"],
-      root,
-      process.env,
-    );
+    await run(["pnpm", "-r", ...unbuilt.flatMap(({ name }) => ["--filter", name]), "build"], {
+      cwd: root,
+      env: process.env,
+    });
   const target = join(workspace, "tarballs");
   mkdirSync(target);
-  for (const { folder } of folders)
-    await run(["pnpm", "pack", "--pack-destination", target], folder, process.env);
+  for (const { folder } of packages)
+    await run(["pnpm", "pack", "--pack-destination", target], { cwd: folder, env: process.env });
   return readdirSync(target).map((file) => join(target, file));
 }
 
@@ -118,7 +93,7 @@ async function install(tarballs) {
     '{ "name": "home", "private": true, "type": "module" }\n',
   );
   await npm(["install", ...tarballs], home);
-  const { output } = await cee(["--help"]);
+  const output = await cee(["--help"]);
   expect(output.includes("Usage: cee <command>"), "the help of cee", output);
   return "cee --help";
 }
@@ -152,15 +127,15 @@ for (const { name, run } of conformance(settled, { configurations: [[], [{ certa
 `,
   );
   await npm(["run", "build"], own);
-  const { output } = await run(
-    ["node", "--test", "--test-reporter=tap", "dist/test/settled.test.js"],
-    own,
-  );
-  return `${lines} lines, ${passes({ output })} checks passed`;
+  const output = await run(["node", "--test", "--test-reporter=tap", "dist/test/settled.test.js"], {
+    cwd: own,
+    env: environment,
+  });
+  return `${lines} lines, ${passes(output)} checks passed`;
 }
 
 /** Checks that passed, of a run of node:test in its own words. */
-function passes({ output }) {
+function passes(output) {
   const [, failed] = /^(?:#|ℹ) fail (\d+)$/m.exec(output) ?? [];
   const [, passed] = /^(?:#|ℹ) pass (\d+)$/m.exec(output) ?? [];
   expect(
@@ -208,7 +183,7 @@ async function benchmark(name, more) {
     "--out",
     `runs/${name}`,
   ];
-  const { output } = await cee(words, {
+  const output = await cee(words, {
     code: more.length > 0 ? 1 : 0,
     env: { CEE_PLUGIN_SECONDS: "30" },
   });
@@ -257,7 +232,7 @@ async function tryWrongCommandLines() {
     ],
   ];
   for (const [words, message] of cases) {
-    const { output } = await cee(["bench", "glue", "--out", "wrong", ...words], { code: 2 });
+    const output = await cee(["bench", "glue", "--out", "wrong", ...words], { code: 2 });
     expect(output.includes(message), `"${message}"`, output);
     expect(output.trim().split("\n").length === 1, "one line", output);
     expect(!existsSync(join(home, "wrong")), "nothing written", "a folder");
@@ -267,62 +242,13 @@ async function tryWrongCommandLines() {
 }
 
 function cee(words, { code = 0, env = {} } = {}) {
-  return run(
-    [join("node_modules", ".bin", "cee"), ...words],
-    home,
-    { ...environment, ...env },
-    code,
-  );
+  return run([join("node_modules", ".bin", "cee"), ...words], {
+    cwd: home,
+    env: { ...environment, ...env },
+    expected: code,
+  });
 }
 
 function npm(words, folder) {
-  return run(["npm", ...words, "--no-audit", "--no-fund"], folder);
-}
-
-function expect(isTrue, what, got) {
-  if (!isTrue) throw new Error(`expected ${what}, got:\n${got}`);
-}
-
-async function step(name, action) {
-  console.log(`\n== ${name}`);
-  const start = performance.now();
-  const done = (passed, outcome) => {
-    const seconds = (performance.now() - start) / 1000;
-    results.push({ name, passed, outcome: outcome.split("\n")[0], seconds });
-    console.log(passed ? `   ${outcome}` : outcome);
-    return passed;
-  };
-  try {
-    return done(true, await action());
-  } catch (error) {
-    return done(false, error.message);
-  }
-}
-
-function run([command, ...words], cwd, env = environment, expected = 0) {
-  console.log(`   $ ${command} ${words.join(" ")}`);
-  return new Promise((resolved, fail) => {
-    const child = spawn(command, words, {
-      cwd,
-      env,
-      stdio: ["ignore", "pipe", "pipe"],
-      shell: process.platform === "win32",
-      timeout: TIME_LIMIT,
-    });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk) => {
-        output += chunk;
-      });
-    child.on("error", fail);
-    child.on("close", (code, signal) => {
-      if (code === expected) return resolved({ output });
-      const end = output.split("\n").slice(-40).join("\n");
-      fail(
-        new Error(
-          `${command} ${words.slice(0, 3).join(" ")} ended with ${signal ?? `code ${code}`}, expected code ${expected}:\n${end}`,
-        ),
-      );
-    });
-  });
+  return run(["npm", ...words, "--no-audit", "--no-fund"], { cwd: folder, env: environment });
 }

@@ -4,45 +4,41 @@
  *
  *     node scripts/check-release.mjs [--keep]
  */
-import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import {
+  cleanEnvironment,
+  copyWorkingTree,
+  expect,
+  manifestOf,
+  pinnedPnpm,
+  publicPackages,
+  root,
+  run,
+  temporaryFolder,
+} from "./workplace.mjs";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values: options } = parseArgs({ options: { keep: { type: "boolean" } } });
-const copy = mkdtempSync(join(tmpdir(), "check-release-"));
-process.on("exit", () => {
-  if (!options.keep) rmSync(copy, { recursive: true, force: true, maxRetries: 3 });
-});
 const REPOSITORY = "git+https://host.invalid/owner/name.git";
-const pnpm = ["npx", "-y", manifestOf(root).packageManager.split("+")[0]];
 
-const folders = readdirSync(join(root, "packages")).filter(
-  (name) => manifestOf(join(root, "packages", name)).private !== true,
-);
-const unbuilt = folders.filter((name) => !existsSync(join(root, "packages", name, "dist")));
+const packages = publicPackages();
+const folders = packages.map(({ directory }) => directory);
+const unbuilt = packages.filter(({ folder }) => !existsSync(join(folder, "dist")));
 if (unbuilt.length > 0) {
-  console.error(`[check-release] ${unbuilt.join(", ")}: not built. Run: pnpm build`);
+  const names = unbuilt.map(({ directory }) => directory).join(", ");
+  console.error(`[check-release] ${names}: not built. Run: pnpm build`);
   process.exit(2);
 }
+const copy = temporaryFolder("check-release", options);
+const pnpm = pinnedPnpm();
+const here = { cwd: copy, env: cleanEnvironment() };
 
 console.log(`Working in ${copy}.`);
 // Changelogs name commits, so the copy has a history; the working tree's changes lie over it.
-run(["git", "clone", "-q", root, "."]);
-const listed = execFileSync(
-  "git",
-  ["ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-  { cwd: root, encoding: "utf8", maxBuffer: 1 << 26 },
-);
-for (const path of listed.split("\0")) {
-  if (!path) continue;
-  if (existsSync(join(root, path))) cpSync(join(root, path), join(copy, path));
-  else rmSync(join(copy, path), { force: true });
-}
-run([...pnpm, "install", "--frozen-lockfile", "--prefer-offline"]);
+await run(["git", "clone", "-q", root, "."], here);
+copyWorkingTree(copy);
+await run([...pnpm, "install", "--frozen-lockfile", "--prefer-offline"], here);
 for (const name of folders)
   cpSync(join(root, "packages", name, "dist"), join(copy, "packages", name, "dist"), {
     recursive: true,
@@ -50,8 +46,8 @@ for (const name of folders)
 
 const pending = changesets(copy);
 const before = manifestOf(join(copy, "packages", folders[0])).version;
-run([...pnpm, "version-packages"]);
-run(["node", "scripts/set-repository.mjs", REPOSITORY]);
+await run([...pnpm, "version-packages"], here);
+await run(["node", "scripts/set-repository.mjs", REPOSITORY], here);
 const version = manifestOf(join(copy, "packages", folders[0])).version;
 expect(changesets(copy).length === 0, "no changeset left", changesets(copy).join(", "));
 if (pending.length > 0) expect(version !== before, `a version after ${before}`, version);
@@ -77,10 +73,10 @@ expect(
   asked.join(", "),
 );
 
-const published = run([
-  ...pnpm,
-  ...["publish", "-r", "--dry-run", "--no-git-checks", "--access", "public"],
-]);
+const published = await run(
+  [...pnpm, "publish", "-r", "--dry-run", "--no-git-checks", "--access", "public"],
+  here,
+);
 for (const name of folders)
   expect(
     published.includes(`+ @cee/${name}@${version}`),
@@ -95,31 +91,4 @@ function changesets(folder) {
   return readdirSync(join(folder, ".changeset")).filter(
     (name) => name.endsWith(".md") && name !== "README.md",
   );
-}
-
-function manifestOf(folder) {
-  return JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-}
-
-function run([command, ...words]) {
-  console.log(`$ ${command} ${words.join(" ")}`);
-  try {
-    return execFileSync(command, words, {
-      cwd: copy,
-      encoding: "utf8",
-      maxBuffer: 1 << 26,
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, NO_COLOR: "1" },
-    });
-  } catch (error) {
-    console.error(`${error.stdout}${error.stderr}`.split("\n").slice(-40).join("\n"));
-    console.error(`[check-release] ${command} ${words.join(" ")} failed.`);
-    process.exit(1);
-  }
-}
-
-function expect(isTrue, what, got) {
-  if (isTrue) return;
-  console.error(`[check-release] expected ${what}, got:\n${got}`);
-  process.exit(1);
 }

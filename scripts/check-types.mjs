@@ -4,23 +4,14 @@
  * the npm registry.
  */
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { manifestOf, publicPackages, root } from "./workplace.mjs";
 
 /** The oldest and the newest minor release that the README promises, and what builds the packages. */
 const VERSIONS = ["5.5.4", "5.9.3", "6.0.3"];
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 // Inside the package that a user starts from, so that it and what it depends on are found by name.
 const home = join(root, "packages/consistentee");
 const cache = join(home, ".cache");
@@ -62,11 +53,8 @@ function compilers(into) {
 /** Every entry that a package exports. */
 function imports() {
   const lines = [];
-  const { name: own, dependencies } = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
-  for (const name of readdirSync(join(root, "packages"))) {
-    const package_ = join(root, "packages", name);
-    const manifest = JSON.parse(readFileSync(join(package_, "package.json"), "utf8"));
-    if (manifest.private) continue;
+  const { name: own, dependencies } = manifestOf(home);
+  for (const { folder: package_, ...manifest } of publicPackages()) {
     for (const [path, targets] of Object.entries(manifest.exports)) {
       if (typeof targets !== "object") continue;
       if (!existsSync(join(package_, targets.types))) {
