@@ -213,7 +213,12 @@ const quick: Readonly<Record<string, (words: readonly string[]) => Promise<void>
       writeTable(file, columns);
       small = replaced(small, `--${option}`, file);
     }
-    const sizes = { "--backbone": "fresh:2x16", "--epochs": "1", "--max-length": "16" };
+    const sizes = {
+      "--backbone": "fresh:2x16",
+      "--epochs": "1",
+      "--max-length": "16",
+      "--threads": "1",
+    };
     for (const [option, value] of Object.entries(sizes)) small = given(small, option, value);
     const report = JSON.parse(await printedBy([...small, "--json"]));
     expect(report.labels).toEqual(args.regression ? [] : ["bad", "good"]);
@@ -369,6 +374,7 @@ const commands = documents.flatMap((document) => {
 
 it.each(commands.map((command) => [command.document, command.words.join(" "), command] as const))(
   "%s: %s",
+  { timeout: 120_000 },
   (_document, _line, command) => check(command),
 );
 

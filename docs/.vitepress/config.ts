@@ -74,6 +74,10 @@ export default defineConfig({
   srcExclude: withoutPage,
   rewrites: (file) => pageOf(file) ?? file,
   metaChunk: true,
+  transformPageData(page) {
+    // Tables of ten columns need the place of the outline.
+    if (page.relativePath === "methods/features.md") page.frontmatter.aside = false;
+  },
   vite: {
     plugins: [
       {

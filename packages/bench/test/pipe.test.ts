@@ -1,7 +1,7 @@
 /** @file What the benchmarks leave in a pipe, and what Ctrl-C leaves of them. */
 import type { ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { benchChild, tiny } from "./glue-helpers.js";
@@ -23,18 +23,17 @@ const wordsOf = (command: string, ...more: string[]) => [
   ...more,
 ];
 
-/** A Python that has PyTorch, which says who it is and then computes for a minute, whatever becomes of its standard input. */
-const busyPython = (record: string, milliseconds: number) => `#!${process.execPath}
-if (process.argv[2] === "-c") {
-  console.log("2.0");
-  process.exit();
-}
-setTimeout(() => {}, 60_000);
-process.stdin.once("data", (line) => {
-  const { manifest } = JSON.parse(line);
-  require("node:fs").writeFileSync(${JSON.stringify(record)}, JSON.stringify({ pid: process.pid, manifest }));
-  setTimeout(() => console.log(JSON.stringify({ blas: [], core: null })), ${milliseconds});
-});
+/**
+ * A Python that has PyTorch, leaves its process and what it was asked in `record`, and computes for a minute, whatever becomes of
+ * its standard input.
+ */
+const busyPython = (record: string, hasLoaded: boolean) => `#!/bin/sh
+if [ "$1" = -c ]; then echo 2.0; exit; fi
+read -r line
+printf '%s %s' $$ "$line" > ${record}.part
+mv ${record}.part ${record}
+${hasLoaded ? `sleep 1; echo '{"blas": [], "core": null}'` : ""}
+exec sleep 60
 `;
 
 function isAlive(pid: number): boolean {
@@ -136,12 +135,10 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
     ["engine", 2],
   ])("%s takes PyTorch with it on Ctrl-C, pressed %i times", async (command, times) => {
     const folder = await temporaryFolder();
-    const record = path.join(folder, "record.json");
+    const record = path.join(folder, "record");
     const python = path.join(folder, "python3");
     // Pressed once, the benchmark waits for what is in progress.
-    const program = busyPython(record, times === 1 ? 2000 : 60_000);
-    await writeFile(python, program);
-    await chmod(python, 0o755);
+    await writeFile(python, busyPython(record, times === 1), { mode: 0o755 });
     let child: ChildProcess | undefined;
     const words = wordsOf(command, "--rounds=1").filter((word) => word !== "--no-torch");
     const finished = benchChild(words, {
@@ -150,10 +147,13 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
         child = one;
       },
     });
-    const { pid, manifest } = await vi.waitFor(
-      async () => JSON.parse(await readFile(record, "utf8")),
-      { timeout: 60_000, interval: 50 },
-    );
+    const asked = await vi.waitFor(() => readFile(record, "utf8"), {
+      timeout: 100_000,
+      interval: 50,
+    });
+    const [, process_ = "", request = ""] = /^(\d+) (.*)$/.exec(asked) ?? [];
+    const pid = Number(process_);
+    const { manifest } = JSON.parse(request);
     onTestFinished(() => {
       if (isAlive(pid)) process.kill(pid, "SIGKILL");
     });
