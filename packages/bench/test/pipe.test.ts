@@ -133,7 +133,7 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
     ["engine", 1],
     ["pretraining", 1],
     ["engine", 2],
-  ])("%s takes PyTorch with it on Ctrl-C, pressed %i times", async (command, times) => {
+  ])("%s takes PyTorch with it on Ctrl-C, pressed %i times", { timeout: 240_000 }, async (command, times) => {
     const folder = await temporaryFolder();
     const record = path.join(folder, "record");
     const python = path.join(folder, "python3");
@@ -148,7 +148,7 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
       },
     });
     const asked = await vi.waitFor(() => readFile(record, "utf8"), {
-      timeout: 100_000,
+      timeout: 200_000,
       interval: 50,
     });
     const [, process_ = "", request = ""] = /^(\d+) (.*)$/.exec(asked) ?? [];
