@@ -43,8 +43,9 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
       `[engine] profile needs onnxruntime-node, got ${runtime.name}. Leave profile out, or install onnxruntime-node.`,
     );
   const sessions = new SessionCache(runtime, { providers, threads, profile });
+  // Whoever asked for a runtime by name knows of the others.
   const hint =
-    runtime.name === "onnxruntime-node"
+    runtime.name === "onnxruntime-node" || wanted !== "auto"
       ? ""
       : ` (slower; for the native one: npm install onnxruntime-node, with ONNXRUNTIME_NODE_INSTALL=skip where downloads are blocked${reasons.length > 0 ? `; it did not load: ${reasons.join("; ")}` : ""})`;
   const used =
