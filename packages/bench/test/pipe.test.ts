@@ -133,37 +133,41 @@ describe("a benchmark in a pipe", { timeout: 120_000 }, () => {
     ["engine", 1],
     ["pretraining", 1],
     ["engine", 2],
-  ])("%s takes PyTorch with it on Ctrl-C, pressed %i times", { timeout: 240_000 }, async (command, times) => {
-    const folder = await temporaryFolder();
-    const record = path.join(folder, "record");
-    const python = path.join(folder, "python3");
-    // Pressed once, the benchmark waits for what is in progress.
-    await writeFile(python, busyPython(record, times === 1), { mode: 0o755 });
-    let child: ChildProcess | undefined;
-    const words = wordsOf(command, "--rounds=1").filter((word) => word !== "--no-torch");
-    const finished = benchChild(words, {
-      env: { PATH: `${folder}${path.delimiter}${process.env.PATH}` },
-      onPrint(_, one) {
-        child = one;
-      },
-    });
-    const asked = await vi.waitFor(() => readFile(record, "utf8"), {
-      timeout: 200_000,
-      interval: 50,
-    });
-    const [, process_ = "", request = ""] = /^(\d+) (.*)$/.exec(asked) ?? [];
-    const pid = Number(process_);
-    const { manifest } = JSON.parse(request);
-    onTestFinished(() => {
-      if (isAlive(pid)) process.kill(pid, "SIGKILL");
-    });
-    expect(existsSync(manifest)).toBe(true);
-    for (let press = 0; press < times; press += 1) {
-      if (press > 0) await new Promise((resolve) => setTimeout(resolve, 1500));
-      child?.kill("SIGINT");
-    }
-    expect(await finished).toMatchObject({ code: 130, stdout: "" });
-    await vi.waitFor(() => expect(isAlive(pid)).toBe(false), { timeout: 5000 });
-    expect(existsSync(path.dirname(manifest))).toBe(false);
-  });
+  ])(
+    "%s takes PyTorch with it on Ctrl-C, pressed %i times",
+    { timeout: 240_000 },
+    async (command, times) => {
+      const folder = await temporaryFolder();
+      const record = path.join(folder, "record");
+      const python = path.join(folder, "python3");
+      // Pressed once, the benchmark waits for what is in progress.
+      await writeFile(python, busyPython(record, times === 1), { mode: 0o755 });
+      let child: ChildProcess | undefined;
+      const words = wordsOf(command, "--rounds=1").filter((word) => word !== "--no-torch");
+      const finished = benchChild(words, {
+        env: { PATH: `${folder}${path.delimiter}${process.env.PATH}` },
+        onPrint(_, one) {
+          child = one;
+        },
+      });
+      const asked = await vi.waitFor(() => readFile(record, "utf8"), {
+        timeout: 200_000,
+        interval: 50,
+      });
+      const [, process_ = "", request = ""] = /^(\d+) (.*)$/.exec(asked) ?? [];
+      const pid = Number(process_);
+      const { manifest } = JSON.parse(request);
+      onTestFinished(() => {
+        if (isAlive(pid)) process.kill(pid, "SIGKILL");
+      });
+      expect(existsSync(manifest)).toBe(true);
+      for (let press = 0; press < times; press += 1) {
+        if (press > 0) await new Promise((resolve) => setTimeout(resolve, 1500));
+        child?.kill("SIGINT");
+      }
+      expect(await finished).toMatchObject({ code: 130, stdout: "" });
+      await vi.waitFor(() => expect(isAlive(pid)).toBe(false), { timeout: 5000 });
+      expect(existsSync(path.dirname(manifest))).toBe(false);
+    },
+  );
 });
