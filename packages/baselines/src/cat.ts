@@ -49,7 +49,8 @@ const head: ExitHead = {
       return {
         logits: dense(params, "classifier", dropout(state)),
         pooled: state,
-        features: state,
+        // Nothing reads these; a record wants them as wide as the other layers'.
+        features: tf.slice(state, [0, 0], [-1, conformalWidth(shape)]),
       };
     }
     const first = tf.squeeze<tf.Tensor2D>(tf.gather(hidden, tf.tensor1d([0], "int32"), 1), [1]);

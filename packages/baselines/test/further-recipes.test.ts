@@ -92,6 +92,11 @@ describe("training moves, phase by phase, nothing but", () => {
         expect(String(both.params[name]?.data), name).toBe(String(data));
   });
 
+  it("CAT on an encoder wider than its exits", async () => {
+    const { changed } = await train(engine, { strategy: confident, head: cat.head, hidden: 40 });
+    expect(changed.some((name) => name.startsWith("strategy.meta."))).toBe(true);
+  });
+
   it("CAT for numbers, without temperatures", async () => {
     expect(
       [...plan("regression")].map(({ name }) => name),

@@ -51,13 +51,18 @@ export interface TrainedOn {
   readonly strategy: ExitStrategy;
   readonly head: ExitHead;
   readonly regression?: boolean;
+  /** @default 16 */
+  readonly hidden?: number;
   /** Runs only so many phases of the plan. */
   readonly phases?: number;
 }
 
 /** Runs the recipe's own plan, one pass over the rows per epoch. */
-export async function train(engine: Engine, { strategy, head, regression, phases }: TrainedOn) {
-  const model = tinyBert({ depth: DEPTH, hidden: HIDDEN, head, regression: regression ?? false });
+export async function train(
+  engine: Engine,
+  { strategy, head, regression = false, hidden = HIDDEN, phases }: TrainedOn,
+) {
+  const model = tinyBert({ depth: DEPTH, hidden, head, regression });
   const { definition, options } = strategy;
   const own = definition.params?.(model.shape, options, 5) ?? {};
   const before: HostParams = { ...model.params, ...prefixed(own) };
