@@ -12,6 +12,8 @@ export default defineConfig({
       "examples/*/test/**/*.test.ts",
       "test/**/*.test.ts",
     ],
+    // Tests leave nothing in a home folder.
+    env: { CEE_GRAPH_CACHE: "off" },
     setupFiles: ["./vitest.setup.ts"],
     testTimeout: 60_000,
     pool: "forks",

@@ -24,7 +24,8 @@ Results go to standard output, everything else to standard error: on a terminal 
 what is said at the start and of each finished part. --json prints one JSON object in place of tables. Ctrl-C stops after
 the step in progress, with exit code 130.
 
-CEE_DEBUG=1 prints where an error comes from. CEE_CACHE names the folder that downloads are kept in.
+CEE_DEBUG=1 prints where an error comes from. CEE_CACHE names the folder that downloads and optimised
+graphs are kept in; CEE_GRAPH_CACHE=off keeps no graphs.
 `;
 
 export const glueHelp = `Usage: pnpm bench glue [options]

@@ -9,12 +9,16 @@ import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types
 /** Models above this size are dropped once their session has taken its own copy. */
 const KEPT_BYTES = 2 ** 25;
 
-/** Wraps a traced function; its session is created at the first run. `retrace` makes the model once more. */
+/**
+ * Wraps a traced function; its session is created at the first run. `retrace` makes the model once more. One that `isKept`
+ * may be found on disk.
+ */
 export function compiledFunction(
   name: string,
   { model: traceModel, ...traced }: TracedFunction,
   sessions: SessionCache,
   retrace: () => Uint8Array,
+  isKept: boolean,
 ): CompiledFunction {
   let model: Uint8Array | undefined = traceModel;
   const key = hashOf(traceModel);
@@ -48,7 +52,7 @@ export function compiledFunction(
 
   const borrow = (): Promise<InferenceSession> => {
     if (!session) {
-      const borrowed = sessions.borrow(key, name, modelBytes);
+      const borrowed = sessions.borrow(key, name, modelBytes, isKept);
       session = borrowed;
       borrowed.then(
         () => {

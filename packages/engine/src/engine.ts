@@ -5,8 +5,9 @@ import { useBackend } from "./backends.js";
 import { compiledFunction } from "./compile.js";
 import { eagerFunction } from "./eager.js";
 import { EngineError } from "./errors.js";
+import { createGraphCache, graphFolder, processorOf } from "./graph-cache.js";
 import { openModel } from "./open.js";
-import { loadOrt, SessionCache } from "./session.js";
+import { loadOrt, type OrtRuntime, SessionCache } from "./session.js";
 import { trace } from "./trace/trace.js";
 import type { CompiledFunction, Engine, EngineOptions, Runtime } from "./types.js";
 
@@ -42,7 +43,8 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
       "BAD_OPTION",
       `[engine] profile needs onnxruntime-node, got ${runtime.name}. Leave profile out, or install onnxruntime-node.`,
     );
-  const sessions = new SessionCache(runtime, { providers, threads, profile });
+  const graphs = graphCacheOf(options, runtime, providers);
+  const sessions = new SessionCache(runtime, { providers, threads, profile }, graphs);
   // Whoever asked for a runtime by name knows of the others.
   const hint =
     runtime.name === "onnxruntime-node" || wanted !== "auto"
@@ -63,7 +65,8 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
     compile(fn, { name, inputs, constants = {}, sizes, opset = OPSET }) {
       if (disposed) throw engineDisposed();
       const request = { name, fn, inputs, constants, sizes, opset };
-      return compiledFunction(name, trace(request), sessions, () => trace(request).model);
+      const isKept = Object.keys(constants).length === 0;
+      return compiledFunction(name, trace(request), sessions, () => trace(request).model, isKept);
     },
     async open(model, { name }) {
       if (disposed) throw engineDisposed();
@@ -74,6 +77,20 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
       return sessions.dispose();
     },
   };
+}
+
+/** Other providers compile parts of a graph for themselves, and such graphs can't be written; nor are there files on the web. */
+function graphCacheOf(
+  { graphCache }: EngineOptions,
+  { name, module }: OrtRuntime,
+  providers: readonly string[],
+) {
+  const folder = graphFolder(graphCache);
+  const version = module.env.versions?.node;
+  if (folder === undefined || version === undefined || name !== "onnxruntime-node")
+    return undefined;
+  if (providers.length !== 1 || providers[0] !== "cpu") return undefined;
+  return createGraphCache({ folder, setting: [name, version, processorOf()] });
 }
 
 const RUNTIMES: readonly Runtime[] = ["onnxruntime-node", "onnxruntime-web", "eager"];

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
+import type { GraphCache, SessionMaker } from "./graph-cache.js";
 import type { DType, HostTensor, Runtime } from "./types.js";
 
 /** The part of ONNX Runtime's packages that is used here; both have it. */
@@ -20,7 +21,11 @@ export interface OrtModule {
   ) => OrtTensor;
   /** Execution providers of this build; the WebAssembly runtime has no such list. */
   readonly listSupportedBackends?: () => readonly { readonly name: string }[];
-  readonly env: { logLevel?: string; wasm?: { numThreads?: number } };
+  readonly env: {
+    logLevel?: string;
+    wasm?: { numThreads?: number };
+    readonly versions?: { readonly node?: string };
+  };
 }
 
 export interface OrtRuntime {
@@ -80,6 +85,7 @@ export class SessionCache {
   constructor(
     readonly runtime: OrtRuntime,
     readonly options: SessionOptions,
+    readonly graphs?: GraphCache | undefined,
   ) {}
 
   /**
@@ -107,15 +113,27 @@ export class SessionCache {
     return this.#shared.size;
   }
 
-  /** Borrows the session of a model; give it back with {@link release}. */
-  borrow(key: string, name: string, model: () => Uint8Array | string): Promise<InferenceSession> {
+  /**
+   * Borrows the session of a model; give it back with {@link release}. One that `isKept` may be kept on disk: not one with
+   * weights, which no other training has.
+   */
+  borrow(
+    key: string,
+    name: string,
+    model: () => Uint8Array | string,
+    isKept = false,
+  ): Promise<InferenceSession> {
     this.checkAlive(name);
     let shared = this.#shared.get(key);
     if (!shared) {
       const source = model();
       // A file that somebody chose to open by its path is a large one.
       const bytes = typeof source === "string" ? Number.POSITIVE_INFINITY : source.length;
-      shared = { session: this.#create(name, source), bytes, users: 0 };
+      const graphs = isKept ? this.graphs : undefined;
+      const session = this.#create(name, source, (make) =>
+        graphs ? graphs.session(key, bytes, make) : make.make(),
+      );
+      shared = { session, bytes, users: 0 };
       this.#shared.set(key, shared);
       shared.session.catch(() => this.#shared.delete(key));
     }
@@ -156,7 +174,11 @@ export class SessionCache {
     }
   }
 
-  async #create(name: string, source: Uint8Array | string): Promise<InferenceSession> {
+  async #create(
+    name: string,
+    source: Uint8Array | string,
+    choose: (maker: SessionMaker<InferenceSession>) => Promise<InferenceSession>,
+  ): Promise<InferenceSession> {
     const { providers, threads, profile } = this.options;
     const isWeb = this.runtime.name === "onnxruntime-web";
     if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
@@ -167,7 +189,7 @@ export class SessionCache {
       if (unknown !== undefined)
         throw new Error(`there is no provider "${unknown}" here, only ${known?.join(", ")}`);
       const model = await readModel(source, isWeb);
-      return await this.runtime.module.InferenceSession.create(model, {
+      const settings: InferenceSession.SessionOptions = {
         executionProviders: isWeb ? ["wasm"] : [...providers],
         graphOptimizationLevel: "all",
         executionMode: "sequential",
@@ -179,6 +201,17 @@ export class SessionCache {
         extra: {
           session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } },
         },
+      };
+      const { InferenceSession: sessions } = this.runtime.module;
+      return await choose({
+        // It was optimised before it was kept.
+        load: (optimised) =>
+          sessions.create(optimised, { ...settings, graphOptimizationLevel: "disabled" }),
+        make: (path) =>
+          sessions.create(model, {
+            ...settings,
+            ...(path === undefined ? {} : { optimizedModelFilePath: path }),
+          }),
       });
     } catch (cause) {
       throw new EngineError(
