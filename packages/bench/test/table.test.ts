@@ -40,6 +40,11 @@ describe("one model, four forms", () => {
     );
   });
 
+  it("says a word that ends a group and begins a title once", () => {
+    const columns = [{ title: "BERTScore F", group: "Dolly, BERTScore" }];
+    expect(toText({ columns, rows: [] })).toMatch(/^Dolly, BERTScore F\n/);
+  });
+
   it("CSV, quoted where needed, formulas disarmed", () => {
     expect(toCsv(table)).toBe("Method,RTE Acc,RTE Layer\r\na|b,66.4,0%\r\nx_1 ★,7.0,-53%\r\n");
     const odd = { columns: [{ title: 'a,"b"' }], rows: [{ cells: [{ text: "=1+1" }] }] };

@@ -31,8 +31,16 @@ export interface Table {
 function flatTitles(columns: readonly Column[], every: boolean): string[] {
   return columns.map(({ title, group }, index) => {
     const isFirst = index === 0 || columns[index - 1]!.group !== group;
-    return group !== undefined && (every || isFirst) ? `${group} ${title}` : title;
+    return group !== undefined && (every || isFirst) ? joinTitles(group, title) : title;
   });
+}
+
+/** A word that ends the group and begins the title is said once. */
+function joinTitles(group: string, title: string): string {
+  const last = group.slice(group.lastIndexOf(" ") + 1);
+  return title.startsWith(`${last} `)
+    ? `${group}${title.slice(last.length)}`
+    : `${group} ${title}`;
 }
 
 export function toMarkdown(table: Table): string {
