@@ -133,6 +133,35 @@ describe("createMlmBatcher", () => {
     expect(new Set(batch.pairTargets)).toEqual(new Set([0, 1, 2]));
   });
 
+  it("draws a first segment's words from the second segment, or from near it", () => {
+    const [sep] = [pieces.indexOf("[SEP]")];
+    const batch = createMlmBatcher(corpus, pieces, { seed: 3, pairTask: "words" }).batch(
+      0,
+      400,
+      LENGTH,
+    );
+    const ids = restored(batch);
+    const shares: Record<number, number[]> = { 0: [], 2: [] };
+    batch.pairRows.forEach((row, index) => {
+      const line = ids.subarray(row * LENGTH, (row + 1) * LENGTH);
+      const cut = line.indexOf(sep);
+      const [first, second] = [line.slice(1, cut), line.slice(cut + 1, -1)];
+      const relation = batch.pairTargets[index] as number;
+      shares[relation]?.push(first.filter((id) => second.includes(id)).length / first.length);
+      if (relation !== 0) return;
+      // In the order of the text they were drawn from.
+      let at = 0;
+      for (const id of first) {
+        at = second.indexOf(id, at) + 1;
+        expect(at).toBeGreaterThan(0);
+      }
+    });
+    expect(shares[0]?.length).toBeGreaterThan(40);
+    expect(shares[2]?.length).toBeGreaterThan(40);
+    expect(Math.min(...(shares[0] ?? []))).toBe(1);
+    expect(shares[2]?.filter((share) => share < 1).length).toBeGreaterThan(30);
+  });
+
   it("masks 15 % in whole words: 80 % hidden, 10 % replaced, 10 % kept", () => {
     const mask = pieces.indexOf("[MASK]");
     const batch = batcher().batch(0, 2000, LENGTH);

@@ -12,6 +12,15 @@ import type { Corpus, Split } from "./corpus.js";
 /** How the second segment of a pair relates to the first. */
 export const PAIR_CLASSES = ["follows", "precedes", "is from elsewhere"] as const;
 
+/**
+ * What the sentence-pair loss asks. `order`: whether the second segment follows the first, precedes it, or comes from another
+ * place, as in BERT and ALBERT. `words`: whether the second segment is where the first one's words were drawn from, or lies
+ * near that place, the first being some of the words of a short span: what relates a question to its answer (after the
+ * inverse cloze task of Lee et al. 2019, Latent Retrieval for Weakly Supervised Open Domain Question Answering, with negatives
+ * of the same document).
+ */
+export type PairTask = "order" | "words";
+
 /** One batch; every row is full, so there is no padding. */
 export interface MlmBatch {
   readonly rows: number;
@@ -35,6 +44,8 @@ export interface MlmBatchOptions {
   readonly maskShare?: number;
   /** Share of the windows inside one document that are cut into two segments. @default 0.5 */
   readonly pairShare?: number;
+  /** @default "order" */
+  readonly pairTask?: PairTask;
 }
 
 export interface MlmBatcher {
@@ -58,9 +69,10 @@ interface Pieces {
 export function createMlmBatcher(
   corpus: Corpus,
   vocabulary: readonly string[],
-  { seed, maskShare = 0.15, pairShare = 0.5 }: MlmBatchOptions,
+  { seed, maskShare = 0.15, pairShare = 0.5, pairTask = "order" }: MlmBatchOptions,
 ): MlmBatcher {
   const pieces = readPieces(vocabulary);
+  const layOut = pairTask === "words" ? layOutWords : layOutOrder;
   const streams = createRng(seed);
   const shift = streams.fork("corpus").next();
   const make = (split: Split, firstRow: number, rows: number, length: number, places: Place) => {
@@ -78,15 +90,16 @@ export function createMlmBatcher(
       const read = (at: number) => corpus.window(split, at, length + Math.floor(length / 3));
       // A stream for each row, so that rows do not depend on how they are grouped into batches.
       const rng = streams.fork(`${split}/${firstRow + row}`);
-      const window = read(places(firstRow + row));
-      const { ids, second, relation } = layOut(
-        window,
-        () => read(rng.next()),
+      const place = places(firstRow + row);
+      const { ids, second, relation } = layOut({
+        raw: read(place),
+        elsewhere: () => read(rng.next()),
+        nearby: () => read(nearby(place, length / corpus.size(split), rng)),
         length,
         pieces,
         pairShare,
         rng,
-      );
+      });
       batch.ids.set(ids, row * length);
       if (second < length) batch.types.fill(1, row * length + second, (row + 1) * length);
       if (relation !== undefined) {
@@ -94,10 +107,10 @@ export function createMlmBatcher(
         pairTargets.push(relation);
       }
       for (const position of maskWords(ids, maskShare, pieces, rng)) {
-        const place = row * length + position;
-        positions.push(place);
+        const at = row * length + position;
+        positions.push(at);
         targets.push(ids[position] as number);
-        batch.ids[place] = replacement(ids[position] as number, pieces, rng);
+        batch.ids[at] = replacement(ids[position] as number, pieces, rng);
       }
     }
     return {
@@ -123,6 +136,25 @@ export function createMlmBatcher(
 type Place = (row: number) => number;
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
+/** From 3 to 8 lengths away, mostly in the same document; on the other side where the split ends. */
+function nearby(place: number, length: number, rng: Rng): number {
+  const distance = (3 + 5 * rng.next()) * length;
+  const target = rng.next() < 0.5 ? place - distance : place + distance;
+  if (target < 0) return Math.min(place + distance, 1 - length / 2);
+  return target < 1 ? target : Math.max(0, place - distance);
+}
+
+interface LayoutOptions {
+  readonly raw: ArrayLike<number>;
+  /** Another place of the corpus. */
+  readonly elsewhere: () => ArrayLike<number>;
+  readonly nearby: () => ArrayLike<number>;
+  readonly length: number;
+  readonly pieces: Pieces;
+  readonly pairShare: number;
+  readonly rng: Rng;
+}
+
 interface Layout {
   readonly ids: Int32Array;
   /** Where the second segment starts; the length when there is none. */
@@ -131,14 +163,7 @@ interface Layout {
 }
 
 /** `[CLS] a [SEP]`, or `[CLS] a [SEP] b [SEP]` when the window spans two documents or is cut at a sentence's end. */
-function layOut(
-  raw: ArrayLike<number>,
-  elsewhere: () => ArrayLike<number>,
-  length: number,
-  pieces: Pieces,
-  pairShare: number,
-  rng: Rng,
-): Layout {
+function layOutOrder({ raw, elsewhere, length, pieces, pairShare, rng }: LayoutOptions): Layout {
   const window = startWell(raw, length, pieces);
   const isPair = rng.next() < pairShare;
   const kind = rng.int(PAIR_CLASSES.length);
@@ -147,22 +172,89 @@ function layOut(
   const end = Array.prototype.indexOf.call(window, pieces.sep);
   const insideOne = end === -1 || end >= length - 2;
   const cut = isPair && insideOne ? sentenceEnd(window, length - 3, goal, pieces) : undefined;
-  const ids = new Int32Array(length);
-  ids[0] = pieces.cls;
-  ids[length - 1] = pieces.sep;
-  if (cut === undefined) {
-    for (let at = 0; at < length - 2; at += 1) ids[at + 1] = window[at] as number;
-    const boundary = ids.indexOf(pieces.sep);
-    return { ids, second: boundary + 1, relation: undefined };
-  }
+  if (cut === undefined) return oneWindow(window, length, pieces);
   const tail = length - 3 - cut;
   const first = kind === 1 ? slice(window, cut, tail) : slice(window, 0, cut);
   const last =
     kind === 1 ? slice(window, 0, cut) : other ? slice(other, 0, tail) : slice(window, cut, tail);
+  return twoSegments(first, last, kind, length, pieces);
+}
+
+/** `[CLS] words [SEP] passage [SEP]`, or the window alone where it spans two documents. */
+function layOutWords({
+  raw,
+  nearby: readNearby,
+  length,
+  pieces,
+  pairShare,
+  rng,
+}: LayoutOptions): Layout {
+  const window = startWell(raw, length, pieces);
+  const isPair = rng.next() < pairShare;
+  const isSource = rng.next() < 0.5;
+  const span = Math.floor((length - 3) * (0.2 + 0.2 * rng.next()));
+  const start = rng.next();
+  if (!isPair || indexIn(window, pieces.sep, length) !== -1)
+    return oneWindow(window, length, pieces);
+  const source = isSource ? window : startWell(readNearby(), length, pieces);
+  // The passage is shorter by the first segment, and has to reach the last word that may be drawn.
+  const places = length - 3 - 2 * span;
+  const first = someWords(source, Math.floor(start * places), span, pieces, rng);
+  if (first.length === 0) return oneWindow(window, length, pieces);
+  const last = slice(window, 0, length - 3 - first.length);
+  return twoSegments(first, last, isSource ? 0 : 2, length, pieces);
+}
+
+/**
+ * Whole words from the first one at or after `start`: all of them or as few as half, since a text that is whole teaches sooner to
+ * look for it in the other segment, and one with gaps to do so word by word.
+ */
+function someWords(
+  window: ArrayLike<number>,
+  start: number,
+  span: number,
+  pieces: Pieces,
+  rng: Rng,
+): Int32Array {
+  const share = 0.5 + 0.5 * rng.next();
+  const kept: number[] = [];
+  let isKept = false;
+  for (let at = start; at < start + span; at += 1) {
+    const id = window[at] as number;
+    if (id === pieces.sep) break;
+    if (pieces.startsWord[id]) isKept = rng.next() < share;
+    if (isKept) kept.push(id);
+  }
+  return Int32Array.from(kept);
+}
+
+function oneWindow(window: ArrayLike<number>, length: number, pieces: Pieces): Layout {
+  const ids = new Int32Array(length);
+  ids[0] = pieces.cls;
+  ids[length - 1] = pieces.sep;
+  for (let at = 0; at < length - 2; at += 1) ids[at + 1] = window[at] as number;
+  return { ids, second: ids.indexOf(pieces.sep) + 1, relation: undefined };
+}
+
+function twoSegments(
+  first: Int32Array,
+  last: Int32Array,
+  relation: number,
+  length: number,
+  pieces: Pieces,
+): Layout {
+  const ids = new Int32Array(length);
+  ids[0] = pieces.cls;
   ids.set(first, 1);
   ids[first.length + 1] = pieces.sep;
   ids.set(last, first.length + 2);
-  return { ids, second: first.length + 2, relation: kind };
+  ids[length - 1] = pieces.sep;
+  return { ids, second: first.length + 2, relation };
+}
+
+function indexIn(window: ArrayLike<number>, id: number, end: number): number {
+  for (let at = 0; at < Math.min(end, window.length); at += 1) if (window[at] === id) return at;
+  return -1;
 }
 
 function slice(window: ArrayLike<number>, start: number, count: number): Int32Array {

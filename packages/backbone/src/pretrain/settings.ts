@@ -1,6 +1,7 @@
 /** @file The configuration of a pre-training run: a JSON file, checked before anything else happens. */
 import { type BertConfig, parseBertConfig } from "../config.js";
 import { BackboneError } from "../errors.js";
+import type { PairTask } from "./mlm-batch.js";
 
 /** `trapezoid` holds the peak and falls at the end, so a run can be made longer or shorter while it is under way. */
 export type Schedule = "linear" | "cosine" | "trapezoid";
@@ -43,6 +44,8 @@ export interface PretrainSettings {
   readonly maskShare: number;
   /** Share of the windows that become two segments. @default 0.5 */
   readonly pairShare: number;
+  /** What the sentence-pair loss asks. @default "order" */
+  readonly pairTask: PairTask;
   /** Share of the sentence-pair loss in the whole; 0 leaves it out. @default 0 */
   readonly pairWeight: number;
   /** Exits, besides the last, that score each masked place. @default depth - 1 */
@@ -125,6 +128,9 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
   const growth = take("growth") ?? "stack";
   if (growth !== "stack" && growth !== "pass")
     throw bad(who, `growth must be "stack" or "pass", got ${JSON.stringify(growth)}.`);
+  const pairTask = take("pairTask") ?? "order";
+  if (pairTask !== "order" && pairTask !== "words")
+    throw bad(who, `pairTask must be "order" or "words", got ${JSON.stringify(pairTask)}.`);
   const longest = Math.max(...(lengths as number[]));
   const batchTokens = integer("batchTokens", undefined, longest);
   const steps = integer("steps", undefined, 1);
@@ -133,6 +139,7 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
     lengths: lengths as number[],
     schedule,
     growth,
+    pairTask,
     batchTokens,
     steps,
     seed: integer("seed", 0, 0),

@@ -44,6 +44,8 @@ export interface PretrainState {
 export function fingerprintOf(settings: PretrainSettings, corpusKey: string): string {
   const fixed = Object.entries(settings)
     .filter(([name]) => !(CHANGEABLE as readonly string[]).includes(name))
+    // Runs from before there was a choice go on.
+    .filter(([name, value]) => name !== "pairTask" || value !== "order")
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256")
     .update(JSON.stringify([fixed, corpusKey]))
