@@ -46,6 +46,11 @@ export interface MlmBatchOptions {
   readonly pairShare?: number;
   /** @default "order" */
   readonly pairTask?: PairTask;
+  /**
+   * Largest share of the words of a `words` pair's first segment that come from the other of the two places: a question shares
+   * but some of its words with its answer, and a few with what stands beside it. @default 0
+   */
+  readonly pairMix?: number;
 }
 
 export interface MlmBatcher {
@@ -69,7 +74,7 @@ interface Pieces {
 export function createMlmBatcher(
   corpus: Corpus,
   vocabulary: readonly string[],
-  { seed, maskShare = 0.15, pairShare = 0.5, pairTask = "order" }: MlmBatchOptions,
+  { seed, maskShare = 0.15, pairShare = 0.5, pairTask = "order", pairMix = 0 }: MlmBatchOptions,
 ): MlmBatcher {
   const pieces = readPieces(vocabulary);
   const layOut = pairTask === "words" ? layOutWords : layOutOrder;
@@ -98,6 +103,7 @@ export function createMlmBatcher(
         length,
         pieces,
         pairShare,
+        pairMix,
         rng,
       });
       batch.ids.set(ids, row * length);
@@ -152,6 +158,7 @@ interface LayoutOptions {
   readonly length: number;
   readonly pieces: Pieces;
   readonly pairShare: number;
+  readonly pairMix: number;
   readonly rng: Rng;
 }
 
@@ -187,6 +194,7 @@ function layOutWords({
   length,
   pieces,
   pairShare,
+  pairMix,
   rng,
 }: LayoutOptions): Layout {
   const window = startWell(raw, length, pieces);
@@ -196,10 +204,19 @@ function layOutWords({
   const start = rng.next();
   if (!isPair || indexIn(window, pieces.sep, length) !== -1)
     return oneWindow(window, length, pieces);
-  const source = isSource ? window : startWell(readNearby(), length, pieces);
+  const beside = isSource && pairMix === 0 ? [] : startWell(readNearby(), length, pieces);
   // The passage is shorter by the first segment, and has to reach the last word that may be drawn.
-  const places = length - 3 - 2 * span;
-  const first = someWords(source, Math.floor(start * places), span, pieces, rng);
+  const from = Math.floor(start * (length - 3 - 2 * span));
+  const own = someWords(isSource ? window : beside, from, span, pieces, rng);
+  const first =
+    pairMix === 0
+      ? own
+      : mixWords(own, someWords(isSource ? beside : window, from, span, pieces, rng), {
+          share: pairMix * rng.next(),
+          span,
+          pieces,
+          rng,
+        });
   if (first.length === 0) return oneWindow(window, length, pieces);
   const last = slice(window, 0, length - 3 - first.length);
   return twoSegments(first, last, isSource ? 0 : 2, length, pieces);
@@ -226,6 +243,32 @@ function someWords(
     if (isKept) kept.push(id);
   }
   return Int32Array.from(kept);
+}
+
+/** Each word of `own`, or with a probability of `share` the word of `other` in its turn; at most `span` pieces. */
+function mixWords(
+  own: Int32Array,
+  other: Int32Array,
+  { share, span, pieces, rng }: { share: number; span: number; pieces: Pieces; rng: Rng },
+): Int32Array {
+  const others = wordsOf(other, pieces);
+  const mixed: number[] = [];
+  for (const [index, word] of wordsOf(own, pieces).entries()) {
+    const chosen = rng.next() < share ? (others[index] ?? word) : word;
+    if (mixed.length + chosen.length > span) break;
+    mixed.push(...chosen);
+  }
+  return Int32Array.from(mixed);
+}
+
+function wordsOf(ids: Int32Array, pieces: Pieces): number[][] {
+  const words: number[][] = [];
+  for (const id of ids) {
+    const last = words.at(-1);
+    if (last === undefined || pieces.startsWord[id]) words.push([id]);
+    else last.push(id);
+  }
+  return words;
 }
 
 function oneWindow(window: ArrayLike<number>, length: number, pieces: Pieces): Layout {

@@ -46,6 +46,8 @@ export interface PretrainSettings {
   readonly pairShare: number;
   /** What the sentence-pair loss asks. @default "order" */
   readonly pairTask: PairTask;
+  /** Of `words` pairs: the largest share of the first segment's words that come from the other place. @default 0 */
+  readonly pairMix: number;
   /** Share of the sentence-pair loss in the whole; 0 leaves it out. @default 0 */
   readonly pairWeight: number;
   /** Exits, besides the last, that score each masked place. @default depth - 1 */
@@ -155,6 +157,7 @@ export function parsePretrainSettings(json: unknown, who: string): PretrainSetti
     maskShare: number("maskShare", 0.15, 0.01, 0.9),
     pairShare: number("pairShare", 0.5, 0, 1),
     pairWeight: number("pairWeight", 0, 0, 0.9),
+    pairMix: number("pairMix", 0, 0, 0.5),
     exitsPerPlace: integer("exitsPerPlace", model.depth - 1, 0, model.depth - 1),
     checkpointMinutes: number("checkpointMinutes", 5, 0, 1e5),
     evaluateEvery: integer("evaluateEvery", Math.max(1, Math.floor(steps / 20)), 1),

@@ -45,7 +45,8 @@ export function fingerprintOf(settings: PretrainSettings, corpusKey: string): st
   const fixed = Object.entries(settings)
     .filter(([name]) => !(CHANGEABLE as readonly string[]).includes(name))
     // Runs from before there was a choice go on.
-    .filter(([name, value]) => name !== "pairTask" || value !== "order")
+    .filter(([name, value]) => !(name === "pairTask" && value === "order"))
+    .filter(([name, value]) => !(name === "pairMix" && value === 0))
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256")
     .update(JSON.stringify([fixed, corpusKey]))
