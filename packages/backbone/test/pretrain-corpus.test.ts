@@ -162,6 +162,29 @@ describe("createMlmBatcher", () => {
     expect(shares[2]?.filter((share) => share < 1).length).toBeGreaterThan(30);
   });
 
+  it("mixes the words of both places as far as it is told", () => {
+    const options = { seed: 3, pairTask: "words", pairMix: 0.45 } as const;
+    const batch = createMlmBatcher(corpus, pieces, options).batch(0, 400, LENGTH);
+    const plain = createMlmBatcher(corpus, pieces, { seed: 3, pairTask: "words" });
+    expect(batch).not.toEqual(plain.batch(0, 400, LENGTH));
+    const ids = restored(batch);
+    const sep = pieces.indexOf("[SEP]");
+    const shares: Record<number, number[]> = { 0: [], 2: [] };
+    batch.pairRows.forEach((row, index) => {
+      const line = ids.subarray(row * LENGTH, (row + 1) * LENGTH);
+      const cut = line.indexOf(sep);
+      expect(line[LENGTH - 1]).toBe(sep);
+      const [first, second] = [line.slice(1, cut), line.slice(cut + 1, -1)];
+      shares[batch.pairTargets[index] as number]?.push(
+        first.filter((id) => second.includes(id)).length / first.length,
+      );
+    });
+    const mean = (values: readonly number[] = []) =>
+      values.reduce((sum, value) => sum + value, 0) / values.length;
+    expect(shares[0]?.some((share) => share < 1)).toBe(true);
+    expect(mean(shares[0])).toBeGreaterThan(mean(shares[2]));
+  });
+
   it("masks 15 % in whole words: 80 % hidden, 10 % replaced, 10 % kept", () => {
     const mask = pieces.indexOf("[MASK]");
     const batch = batcher().batch(0, 2000, LENGTH);

@@ -188,6 +188,9 @@ describe("parsePretrainSettings", () => {
     ["a missing learning rate", { ...valid, learningRate: undefined }],
     ["steps that are not whole", { ...valid, steps: 1.5 }],
     ["an unknown schedule", { ...valid, schedule: "step" }],
+    ["an unknown growth", { ...valid, growth: "split" }],
+    ["an unknown pair task", { ...valid, pairTask: "next" }],
+    ["a mix of more than a half", { ...valid, pairMix: 0.6 }],
     ["a list", []],
   ])("refuses %s", (_, json) => {
     expect(() => parse(json)).toThrow(expect.objectContaining({ code: "BAD_CONFIG" }));
