@@ -61,11 +61,12 @@ What to compare:
   --backbone <spec>        mini, the small pre-trained encoder that comes along; fresh:<layers>x<width>; a folder; or a hub
                            id such as google-bert/bert-base-uncased. fresh:mini and fresh:<folder> are the same
                            architecture and tokenizer with fresh weights
-                           (default: fresh:12x64 for generated tasks, else fresh:12x128)
+                           (default: fresh:12x64 for generated tasks, else mini)
 
 How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)
   --epochs <n>             of the training on all exits, instead of the preset's
+  --rate <x>               multiplies the small preset's learning rates (default: 0.4 for mini, else 1)
   --seeds <a,b>            everything once per seed; the table prints means (default: 42); --seed <n> is the same
   --threads <n>            of each worker (default: the processors, shared among the workers)
   --workers <n>            tasks and seeds that run side by side, a process each; while one takes times, the others stand

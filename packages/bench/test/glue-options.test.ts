@@ -38,6 +38,7 @@ describe("parseGlueOptions", () => {
       preset: "small",
       seeds: [42],
       epochs: undefined,
+      rate: undefined,
       limit: undefined,
       devLimit: undefined,
       maxLength: undefined,
@@ -93,6 +94,8 @@ describe("parseGlueOptions", () => {
     ["--seeds=-1", "BAD_OPTION", '"-1"'],
     ["--epochs=0", "BAD_OPTION", "whole number >= 1"],
     ["--epochs=1.5", "BAD_OPTION", "whole number >= 1"],
+    ["--rate=0", "BAD_OPTION", "a number above 0"],
+    ["--rate=fast", "BAD_OPTION", "a number above 0"],
     ["--limit=many", "BAD_OPTION", '"many"'],
     ["--limit= ", "BAD_OPTION", "whole number"],
     ["--tasks", "BAD_OPTION", "got nothing"],
@@ -124,6 +127,7 @@ describe("parseGlueOptions", () => {
     expect(() => parse("--cells", path.join(folder, "file.tsv", "below"))).not.toThrow();
     expect(() => parse("--limit=8", "--limit=9")).toThrow("given twice");
     expect(() => parse("--out=a", "--name=b")).toThrow("Leave one of them out");
+    expect(() => parse("--rate=2", "--preset=paper")).toThrow("Leave one of the two out");
     expect(() => parse("rte")).toThrow("not expected here");
   });
 });

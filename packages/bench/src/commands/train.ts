@@ -28,9 +28,9 @@ Model and training:
   --strategy-options <j>  options by strategy, as JSON: '{"consistentee": {"alpha": 0.03}}'
   --max-loss <share>    of full depth's score that may be given up for speed (default: 0.01)
   --backbone <spec>     mini, the small pre-trained encoder that comes along; fresh:<layers>x<width>, a folder in Hugging
-                        Face's BERT layout, or a hub id (default: fresh:6x128)
+                        Face's BERT layout, or a hub id (default: mini)
   --preset <small|paper>  hyper-parameters: for small fresh encoders, or the published ones for pre-trained models
-                        (default: small for fresh:, else paper)
+                        (default: small for mini and fresh:, else paper)
   --epochs <n>          of the training on all exits, instead of the preset's
   --max-length <n>      tokens per row (default: 128)
   --seed <n>            (default: 42)
@@ -141,7 +141,7 @@ function parse(args: Args, cee: string) {
   const file = needed("data", "a file of rows after --data");
   const out = needed("out", "a folder for the model after --out");
   checkOut(out);
-  const backbone = read.text("backbone") ?? "fresh:6x128";
+  const backbone = read.text("backbone") ?? MINI;
   const isSmall = backbone === MINI || backbone.startsWith("fresh:");
   const seed = read.whole("seed", 0) ?? 42;
   const labels = read.list("labels");

@@ -24,6 +24,8 @@ export interface GlueOptions {
   readonly seeds: readonly number[];
   /** Epochs of the training on all exits that methods share, instead of the preset's. */
   readonly epochs: number | undefined;
+  /** Factor on the small preset's learning rates. @default by backbone */
+  readonly rate?: number | undefined;
   /** Row limits, `undefined` for all rows. */
   readonly limit: number | undefined;
   readonly devLimit: number | undefined;
@@ -70,6 +72,7 @@ const known: readonly string[] = [
   "seeds",
   "seed",
   "epochs",
+  "rate",
   "limit",
   "dev-limit",
   "max-length",
@@ -125,6 +128,7 @@ export function parseGlueOptions(
     preset,
     seeds: seedsOf(read),
     epochs: read.whole("epochs", 1),
+    rate: rateOf(read, preset),
     limit: read.whole("limit", 8),
     devLimit: read.whole("dev-limit", 8),
     maxLength: read.whole("max-length", 8),
@@ -204,6 +208,16 @@ export function createReader(args: Args, names: readonly string[]) {
       });
     },
   };
+}
+
+function rateOf(read: OptionReader, preset: GlueOptions["preset"]): number | undefined {
+  const rate = read.number("rate", "a number above 0, at most 100", (x) => x > 0 && x <= 100);
+  if (rate === undefined || preset === "small") return rate;
+  throw new BenchError(
+    "BAD_OPTION",
+    "--rate",
+    "is a factor on the small preset's learning rates; those of --preset paper are the published ones. Leave one of the two out.",
+  );
 }
 
 function seedsOf(read: OptionReader): readonly number[] {

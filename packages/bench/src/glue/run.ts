@@ -4,12 +4,13 @@ import { createEngine } from "@cee/engine";
 import type { LoadedTask } from "../data/task.js";
 import { BenchError } from "../errors.js";
 import type { Failure } from "../results.js";
+import { rateFactor } from "./backbone.js";
 import { CELL_VERSION, openCells } from "./cells.js";
 import { type ChosenMethods, chooseMethods } from "./choose-methods.js";
 import { type Companion, type CompanionHooks, runBeside } from "./companion.js";
 import { measureRow, stepsOf } from "./estimate.js";
 import { type LoadedData, loadTasks } from "./load.js";
-import type { GlueOptions } from "./options.js";
+import { type GlueOptions, MINI } from "./options.js";
 import { type GlueOutcome, resultsOf, writeOutput } from "./output.js";
 import { createProgressLine, duration, type ProgressLine } from "./progress.js";
 import { openRunFolder, type RunFolder, type RunSettings } from "./run-folder.js";
@@ -44,7 +45,7 @@ export interface GlueHooks {
 
 const DEFAULTS = {
   embedded: { backbone: "fresh:12x64", maxLength: 64 },
-  real: { backbone: "fresh:12x128", maxLength: 128 },
+  real: { backbone: MINI, maxLength: 128 },
 } as const;
 
 /**
@@ -113,6 +114,7 @@ async function withRun<T>(
     options,
     backbone: options.backbone ?? defaults.backbone,
     maxLength: options.maxLength ?? defaults.maxLength,
+    rate: options.rate ?? rateFactor(options.backbone ?? defaults.backbone),
     chosen,
     engine,
     progress,
@@ -271,7 +273,10 @@ function sizeOf(task: LoadedTask): number {
   return Math.max(1, unitsPerRow(task) * task.splits.train.length);
 }
 
-function settingsOf({ options, backbone, maxLength }: Run, { source }: LoadedData): RunSettings {
+function settingsOf(
+  { options, backbone, maxLength, rate }: Run,
+  { source }: LoadedData,
+): RunSettings {
   const { preset, epochs, limit, devLimit, head } = options;
   return {
     version: CELL_VERSION,
@@ -279,6 +284,7 @@ function settingsOf({ options, backbone, maxLength }: Run, { source }: LoadedDat
     backbone,
     preset,
     epochs: epochs ?? null,
+    rate,
     limit: limit ?? null,
     "dev-limit": devLimit ?? null,
     "max-length": maxLength,

@@ -34,6 +34,8 @@ export type Exclusively = <T>(run: () => Promise<T>) => Promise<T>;
 export interface Run {
   readonly options: GlueOptions;
   readonly backbone: string;
+  /** Factor on the small preset's learning rates. */
+  readonly rate: number;
   readonly maxLength: number;
   readonly chosen: ChosenMethods;
   readonly engine: Engine;
@@ -92,7 +94,7 @@ export interface PreparedRun {
 
 /** Makes the encoder and the token rows of a task, and plans its trainings. */
 export async function prepareRun(run: Run, task: LoadedTask, seed: number): Promise<PreparedRun> {
-  const { options, backbone, maxLength, engine, progress, signal, chosen } = run;
+  const { options, backbone, maxLength, rate, engine, progress, signal, chosen } = run;
   const name = task.task.name;
   progress.update(`${name} · preparing`);
   const encoder = await prepareBackbone({
@@ -116,7 +118,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
     data: rowsDigest([rows.train, rows.validation, rows.dev, rows.devMismatched ?? []]),
     weights: digest([encoder.config, weightsDigest(encoder)]),
   };
-  const trainedOn = digest([identity, options.preset, options.epochs ?? null]);
+  const trainedOn = digest([identity, options.preset, options.epochs ?? null, rate]);
   const unitsByPhase = new Map<string, number>();
   const open = (dev: readonly TrainingRow[]) =>
     createWorkbench({
@@ -127,6 +129,7 @@ export async function prepareRun(run: Run, task: LoadedTask, seed: number): Prom
       seed,
       preset: options.preset,
       epochs: options.epochs,
+      rate,
       train: rows.train,
       validation: rows.validation,
       dev,
@@ -321,7 +324,7 @@ function submissionOptions(
 
 /** A cell is done again when its data, its trainings or the code of its strategy changed. */
 function cellIdentity(
-  { options, backbone, maxLength, chosen }: Run,
+  { options, backbone, maxLength, rate, chosen }: Run,
   { identity, bench }: PreparedRun,
   method: Method,
 ): CellIdentity {
@@ -331,6 +334,7 @@ function cellIdentity(
     backbone: backbone.startsWith("fresh:") ? backbone : path.basename(backbone),
     preset: options.preset,
     epochs: options.epochs ?? null,
+    rate,
     "max-length": maxLength,
     trainings: digest(identities(method, bench)),
     strategy: chosen.sources[method.name] ?? null,

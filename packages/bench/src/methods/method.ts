@@ -61,6 +61,8 @@ export interface Workbench {
   readonly preset: "small" | "paper";
   /** Epochs of the shared training on all exits, instead of the preset's. */
   readonly epochs: number | undefined;
+  /** Factor on the small preset's learning rates. */
+  readonly rate: number;
   readonly train: readonly TrainingRow[];
   /** Held out from the training file for the trainer's own decisions; never a row of dev. */
   readonly validation: readonly TrainingRow[];

@@ -24,11 +24,12 @@ export interface StrategyMethodOptions {
 }
 
 /**
- * The learning rate for this encoder's width. The small preset's rates were found at width 64; at 128 the deeper layers of a
+ * The learning rate for this encoder's width and weights. The small preset's rates were found at width 64; at 128 the deeper layers of a
  * fresh encoder collapse under them, and half of them trains.
  */
 export function rateFor(bench: Workbench, rate: number): number {
-  return bench.preset === "small" ? rate * Math.min(1, 64 / bench.shape.hidden) : rate;
+  if (bench.preset === "paper") return rate;
+  return bench.rate * rate * Math.min(1, 64 / bench.shape.hidden);
 }
 
 /** The training that entropy, patience and ConsistentEE share: weighted cross-entropy on every exit. */

@@ -24,7 +24,7 @@ import { strategyParams } from "./strategy-params.js";
 export interface WorkbenchOptions
   extends Pick<
     Workbench,
-    "taskName" | "seed" | "preset" | "epochs" | "train" | "validation" | "dev"
+    "taskName" | "seed" | "preset" | "epochs" | "rate" | "train" | "validation" | "dev"
   > {
   readonly engine: Engine;
   readonly model: ModelPlan;
@@ -112,6 +112,7 @@ export function createWorkbench(options: WorkbenchOptions): OpenWorkbench {
     seed,
     preset: options.preset,
     epochs: options.epochs,
+    rate: options.rate,
     train: options.train,
     validation: options.validation,
     dev: options.dev,

@@ -38,9 +38,7 @@ function flatTitles(columns: readonly Column[], every: boolean): string[] {
 /** A word that ends the group and begins the title is said once. */
 function joinTitles(group: string, title: string): string {
   const last = group.slice(group.lastIndexOf(" ") + 1);
-  return title.startsWith(`${last} `)
-    ? `${group}${title.slice(last.length)}`
-    : `${group} ${title}`;
+  return title.startsWith(`${last} `) ? `${group}${title.slice(last.length)}` : `${group} ${title}`;
 }
 
 export function toMarkdown(table: Table): string {

@@ -10,7 +10,7 @@ import type { Engine } from "@cee/engine";
 import { never, replay } from "@cee/exit-policies";
 import type { LoadedTask, TaskDefinition } from "../data/task.js";
 import { BenchError } from "../errors.js";
-import { prepareBackbone } from "../glue/backbone.js";
+import { prepareBackbone, rateFactor } from "../glue/backbone.js";
 import { planTrainings, rowsOf, stepsOf } from "../glue/estimate.js";
 import { prepareRows } from "../glue/prepare.js";
 import type { ProgressLine } from "../glue/progress.js";
@@ -168,6 +168,7 @@ function openBench(
   rows: ReturnType<typeof prepareRows>,
 ): OpenWorkbench {
   const { task, trainable, preset, epochs, seed, engine, progress, signal } = options;
+  const rate = rateFactor(options.backbone);
   const units = new Map<string, number>();
   const bench = createWorkbench({
     engine,
@@ -177,6 +178,7 @@ function openBench(
     seed,
     preset,
     epochs,
+    rate,
     train: rows.train,
     validation: rows.validation,
     dev: rows.dev,
@@ -188,6 +190,7 @@ function openBench(
         trainable.source ?? null,
         preset,
         epochs ?? null,
+        rate,
       ]),
     },
     out: options.out,
