@@ -41,7 +41,7 @@ const { params, trained, reports } = await fit({
   model: encoder,
   params: encoder.params,
   plan: function* () {
-    yield initialisePhase({ epochs: 10, batchSize: 16, learningRate: 5e-4, warmup: 0.1 });
+    yield initialisePhase({ epochs: 30, batchSize: 16, learningRate: 3e-4, warmup: 0.1 });
   },
   train,
   dev: [],
