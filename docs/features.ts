@@ -125,6 +125,7 @@ function benchFor(task: Task): Workbench {
     seed: 1,
     preset: "small",
     epochs: undefined,
+    rate: 1,
   };
   return bench as Workbench;
 }

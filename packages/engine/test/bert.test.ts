@@ -113,7 +113,7 @@ describe("a 12-layer BERT with an exit after every layer", () => {
 
   it("answers alike with weights baked in and fed, and on both runtimes", async () => {
     const web = await createEngine({ runtime: "onnxruntime-web" });
-    expect(web.description).toContain("npm install onnxruntime-node");
+    expect(web.description).toMatch(/^compiled, onnxruntime-web/);
     const { labels: _labels, perRow: _perRow, ...inputs } = batchSpecs;
     const logitsOf = ({ p, ...batch }: Step) => forward(config, fused, p, batch);
     const { labels: _, perRow: __, ...batch } = batchOf(3, 7);
