@@ -1,7 +1,7 @@
 /** @file A traced function as something that runs: checked inputs, borrowed sessions, outputs in place. */
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
-import { checkInputs, checkInto, type KnownSizes, quickCheck } from "./inputs.js";
+import { checkInputs, checkInto, type KnownSizes } from "./inputs.js";
 import { hashOf, type SessionCache } from "./session.js";
 import { rebuild, type TracedFunction } from "./trace/trace.js";
 import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types.js";
@@ -32,7 +32,6 @@ export function compiledFunction(
     wrappers.set(tensor, made);
     return made;
   };
-  const check = quickCheck(traced.inputs);
   const fed = traced.inputs.filter(({ path }) => traced.used.has(path)).map(({ path }) => path);
   const known = new Map(traced.outputs.map((output) => [output.path, output]));
   const isNative = sessions.runtime.name === "onnxruntime-node";
@@ -72,7 +71,7 @@ export function compiledFunction(
   ): Promise<HostTree> => {
     if (disposed) throw disposedError(name);
     sessions.checkAlive(name);
-    const { tensors, sizes } = check(inputs) ?? checkInputs(name, traced, inputs);
+    const { tensors, sizes } = checkInputs(name, traced, inputs);
     const places = checkInto(name, known, into, tensors, sizes);
     const feeds: Record<string, OrtTensor> = {};
     for (const path of fed) feeds[`in/${path}`] = wrap(tensors.get(path) as HostTensor);

@@ -13,51 +13,6 @@ export interface CheckedInputs {
   readonly sizes: KnownSizes;
 }
 
-/** Inputs that are as the specs want them, in no more time than reading them takes; `undefined` where something is odd. */
-export type QuickCheck = (inputs: {
-  readonly [key: string]: HostTree;
-}) => CheckedInputs | undefined;
-
-/**
- * Makes the check of a function's inputs that is worth making at every run: a layer of a small model takes a few hundred
- * microseconds. Whatever it does not take is for {@link checkInputs}, which knows sums of symbols and says what is wrong.
- */
-export function quickCheck(specs: readonly TracedInput[]): QuickCheck {
-  const wanted = specs.map(({ path, spec }) => ({ path, keys: path.split("/"), ...spec }));
-  return (inputs) => {
-    const tensors = new Map<string, HostTensor>();
-    const sizes = new Map<string, number>();
-    for (const { path, keys, dtype, shape } of wanted) {
-      let node: unknown = inputs;
-      for (const key of keys) node = (node as Record<string, unknown> | undefined)?.[key];
-      const leaf = node as HostTensor | undefined;
-      if (leaf?.dtype !== dtype || !(leaf.data instanceof arrays[dtype])) return undefined;
-      if (leaf.shape.length !== shape.length) return undefined;
-      let count = 1;
-      for (let axis = 0; axis < shape.length; axis += 1) {
-        const [size, dim] = [leaf.shape[axis] as number, shape[axis] as number | string];
-        const known = typeof dim === "number" ? dim : sizes.get(dim);
-        if (known === undefined) {
-          if (!SIMPLE.test(dim as string) || !Number.isInteger(size) || size < 0) return undefined;
-          sizes.set(dim as string, size);
-        } else if (known !== size) return undefined;
-        count *= size;
-      }
-      if (leaf.data.length !== count) return undefined;
-      tensors.set(path, leaf);
-    }
-    return countLeaves(inputs) === wanted.length ? { tensors, sizes } : undefined;
-  };
-}
-
-function countLeaves(tree: HostTree | undefined): number {
-  if (typeof tree !== "object" || tree === null) return 0;
-  if (isHost(tree)) return 1;
-  let count = 0;
-  for (const child of Object.values(tree as Record<string, HostTree>)) count += countLeaves(child);
-  return count;
-}
-
 const arrays = { float32: Float32Array, int32: Int32Array, bool: Uint8Array } as const;
 
 /**

@@ -17,7 +17,8 @@ import { type BertContext, type BertInputs, bertParameters, encoder } from "../b
 import type { BertConfig } from "../config.js";
 import { freshParameter, zeros } from "../init.js";
 import { activation } from "../ops.js";
-import { type MlmBatch, PAIR_CLASSES } from "./mlm-batch.js";
+import type { MlmBatch } from "./mlm-batch.js";
+import { PAIR_CLASSES } from "./pair-layout.js";
 
 /** One batch on the device. `K` and `P` count (place, layer) pairs, so which exits are scored is data, not graph. */
 export interface MlmInputs extends BertInputs {

@@ -1,7 +1,7 @@
 /** @file The configuration of a pre-training run: a JSON file, checked before anything else happens. */
 import { type BertConfig, parseBertConfig } from "../config.js";
 import { BackboneError } from "../errors.js";
-import type { PairTask } from "./mlm-batch.js";
+import type { PairTask } from "./pair-layout.js";
 
 /** `trapezoid` holds the peak and falls at the end, so a run can be made longer or shorter while it is under way. */
 export type Schedule = "linear" | "cosine" | "trapezoid";

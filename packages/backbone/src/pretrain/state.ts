@@ -41,12 +41,13 @@ export interface PretrainState {
   readonly v: HostParams;
 }
 
+/** Settings that came later, at the value that runs from before them had: such runs go on. */
+const LATER: Readonly<Record<string, unknown>> = { pairTask: "order", pairMix: 0 };
+
 export function fingerprintOf(settings: PretrainSettings, corpusKey: string): string {
   const fixed = Object.entries(settings)
     .filter(([name]) => !(CHANGEABLE as readonly string[]).includes(name))
-    // Runs from before there was a choice go on.
-    .filter(([name, value]) => !(name === "pairTask" && value === "order"))
-    .filter(([name, value]) => !(name === "pairMix" && value === 0))
+    .filter(([name, value]) => LATER[name] !== value)
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256")
     .update(JSON.stringify([fixed, corpusKey]))

@@ -58,6 +58,7 @@ export const isSpec = (node: unknown): node is TensorSpec =>
 export const isHost = (node: unknown): node is HostTensor =>
   typeof node === "object" && node !== null && ArrayBuffer.isView((node as HostTensor).data);
 const isTensor = (node: unknown): node is tf.Tensor => node instanceof tf.Tensor;
+const isNumber = (node: unknown): node is number => typeof node === "number";
 
 /**
  * Traces a function.
@@ -246,14 +247,7 @@ function isTensorOrFail(name: string) {
 
 /** Puts the outputs back into the tree that the function returned. */
 export function rebuild<T>(tree: Tree<number>, leaves: readonly T[]): Tree<T> {
-  if (typeof tree === "number") return leaves[tree] as T;
-  if (Array.isArray(tree)) return tree.map((child) => rebuild(child as Tree<number>, leaves));
-  return Object.fromEntries(
-    Object.entries(tree as Record<string, Tree<number>>).map(([key, child]) => [
-      key,
-      rebuild(child, leaves),
-    ]),
-  );
+  return mapTree(tree, isNumber, (index) => leaves[index] as T);
 }
 
 function dimsOf(value: Value, table: SymbolTable): (number | string)[] {
