@@ -132,9 +132,15 @@ function refuseEmpty(text: TextInput, length: number, who: string, tokenizer: Te
   throw bad(who, `must have at least one token, got none${which}. Leave empty texts out.`);
 }
 
+/** Names shown of an object that is no request. */
+const MOST_NAMES = 4;
+
 function describe(value: unknown): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
-  return value === null ? "null" : typeof value;
+  if (typeof value !== "object" || value === null) return value === null ? "null" : typeof value;
+  const parts = Object.entries(value).map(([name, part]) => `${name}: ${describe(part)}`);
+  const shown = parts.length > MOST_NAMES ? [...parts.slice(0, MOST_NAMES), "…"] : parts;
+  return shown.length > 0 ? `{ ${shown.join(", ")} }` : "{}";
 }
 
 function bad(who: string, message: string): ConsistentEEError {

@@ -276,7 +276,9 @@ describe("a call", () => {
       [[["a", "b", "c"]], /list of 3/],
       [[7], /number/],
       [null, /null/],
-      [{ text: "good" }, /object/],
+      [{ text: "good" }, /got \{ text: string \}/],
+      [{ text: 3, pair: null }, /got \{ text: number, pair: null \}/],
+      [{}, /got \{\}/],
     ];
     for (const [input, message] of bad) {
       const call = model.classify(input as ClassifyInput[]);

@@ -1,7 +1,7 @@
 /** @file A traced function as something that runs: checked inputs, borrowed sessions, outputs in place. */
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
-import { checkInputs, checkInto, type KnownSizes } from "./inputs.js";
+import { inputCheck, intoCheck, type KnownSizes } from "./inputs.js";
 import { hashOf, type SessionCache } from "./session.js";
 import { rebuild, type TracedFunction } from "./trace/trace.js";
 import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types.js";
@@ -33,7 +33,8 @@ export function compiledFunction(
     return made;
   };
   const fed = traced.inputs.filter(({ path }) => traced.used.has(path)).map(({ path }) => path);
-  const known = new Map(traced.outputs.map((output) => [output.path, output]));
+  const checkInputs = inputCheck(name, traced);
+  const checkInto = intoCheck(name, traced.outputs);
   const isNative = sessions.runtime.name === "onnxruntime-node";
   let session: Promise<InferenceSession> | undefined;
   let disposed = false;
@@ -71,8 +72,8 @@ export function compiledFunction(
   ): Promise<HostTree> => {
     if (disposed) throw disposedError(name);
     sessions.checkAlive(name);
-    const { tensors, sizes } = checkInputs(name, traced, inputs);
-    const places = checkInto(name, known, into, tensors, sizes);
+    const { tensors, sizes } = checkInputs(inputs);
+    const places = checkInto(into, tensors, sizes);
     const feeds: Record<string, OrtTensor> = {};
     for (const path of fed) feeds[`in/${path}`] = wrap(tensors.get(path) as HostTensor);
     const fetches: Record<string, OrtTensor | null> = {};

@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { disposedError } from "./compile.js";
 import { EngineError } from "./errors.js";
-import { checkInputs, checkInto } from "./inputs.js";
+import { inputCheck, intoCheck } from "./inputs.js";
 import { parseExpression } from "./trace/symbols.js";
 import { isHost, isSpec } from "./trace/trace.js";
 import { flatten, mapTree } from "./tree.js";
@@ -34,6 +34,7 @@ export function eagerFunction(
       ),
     },
   }));
+  const checkInputs = inputCheck(name, { inputs: specs });
   let disposed = false;
   let weights: Tree<tf.Tensor> | undefined;
   // Copied now, so that later changes of the arrays don't reach the weights.
@@ -48,7 +49,7 @@ export function eagerFunction(
     name,
     async run(inputs, { into } = {}) {
       if (disposed) throw disposedError(name);
-      const { tensors, sizes } = checkInputs(name, { inputs: specs }, inputs);
+      const { tensors, sizes } = checkInputs(inputs);
       if (tf.getBackend() !== backend) await tf.setBackend(backend);
       if (pending) weights = mapTree(pending, isHost, (tensor) => tf.keep(toTensor(tensor)));
       pending = undefined;
@@ -81,10 +82,8 @@ export function eagerFunction(
       } finally {
         for (const { leaf } of leaves) leaf.dispose();
       }
-      const outputs = new Map(
-        [...values].map(([path, { dtype, shape }]) => [path, { path, dtype, dims: shape }]),
-      );
-      const places = checkInto(name, outputs, into, tensors, sizes);
+      const outputs = [...values].map(([path, { dtype, shape }]) => ({ path, dtype, dims: shape }));
+      const places = intoCheck(name, outputs)(into, tensors, sizes);
       return mapTree(result as Tree<tf.Tensor>, isTensor, (_, path) => {
         const key = path === "" ? "result" : path;
         const value = values.get(key) as HostTensor;

@@ -1,4 +1,4 @@
-/** @file Trees of arrays and objects: flattening to paths and back. */
+/** @file Trees of arrays and objects: flattening to paths and back. Runs walk them, so they make no more than they must. */
 import type { Tree } from "./types.js";
 
 export interface Leaf<T> {
@@ -8,16 +8,29 @@ export interface Leaf<T> {
 }
 
 /** Lists leaves in insertion order. */
-export function flatten<T>(
+export function flatten<T>(tree: Tree<T>, isLeaf: (node: unknown) => node is T): Leaf<T>[] {
+  const leaves: Leaf<T>[] = [];
+  visit(tree, isLeaf, "", (leaf, path) => leaves.push({ path, leaf }));
+  return leaves;
+}
+
+/** Calls `see` for every leaf, in insertion order. */
+export function visit<T>(
   tree: Tree<T>,
   isLeaf: (node: unknown) => node is T,
-  prefix = "",
-): Leaf<T>[] {
-  if (isLeaf(tree)) return [{ path: prefix, leaf: tree }];
-  if (typeof tree !== "object" || tree === null) return [];
-  return Object.entries(tree as Record<string, Tree<T>>).flatMap(([key, child]) =>
-    child === undefined ? [] : flatten(child, isLeaf, prefix === "" ? key : `${prefix}/${key}`),
-  );
+  prefix: string,
+  see: (leaf: T, path: string) => void,
+): void {
+  if (isLeaf(tree)) {
+    see(tree, prefix);
+    return;
+  }
+  if (typeof tree !== "object" || tree === null) return;
+  const children = tree as Readonly<Record<string, Tree<T> | undefined>>;
+  for (const key of Object.keys(children)) {
+    const child = children[key];
+    if (child !== undefined) visit(child, isLeaf, join(prefix, key), see);
+  }
 }
 
 /** The same tree with every leaf replaced. */
@@ -28,12 +41,19 @@ export function mapTree<T, U>(
   prefix = "",
 ): Tree<U> {
   if (isLeaf(tree)) return change(tree, prefix);
-  const child = (key: string | number, value: Tree<T>) =>
-    mapTree(value, isLeaf, change, prefix === "" ? String(key) : `${prefix}/${key}`);
-  if (Array.isArray(tree)) return tree.map((value, index) => child(index, value as Tree<T>));
-  return Object.fromEntries(
-    Object.entries(tree as Record<string, Tree<T>>)
-      .filter(([, value]) => value !== undefined)
-      .map(([key, value]) => [key, child(key, value)]),
-  );
+  if (Array.isArray(tree))
+    return tree.map((child, index) =>
+      mapTree(child as Tree<T>, isLeaf, change, join(prefix, String(index))),
+    );
+  const children = tree as Readonly<Record<string, Tree<T> | undefined>>;
+  const changed: Record<string, Tree<U>> = {};
+  for (const key of Object.keys(children)) {
+    const child = children[key];
+    if (child !== undefined) changed[key] = mapTree(child, isLeaf, change, join(prefix, key));
+  }
+  return changed;
+}
+
+function join(prefix: string, key: string): string {
+  return prefix === "" ? key : `${prefix}/${key}`;
 }

@@ -24,7 +24,7 @@ Examples:
 Then, in the folder:
   npm install
   npm test
-  ${cee} bench glue --strategy ./src/index.ts
+  npm run bench
 `;
 
 /** What the template calls itself. */
@@ -75,7 +75,7 @@ export const newCommand: CeeCommand = {
   cd ${folder}
   npm install
   npm test
-  ${cee} bench glue --strategy ./src/index.ts
+  npm run bench
 `,
     );
     return 0;
