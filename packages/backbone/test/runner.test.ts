@@ -241,6 +241,25 @@ describe.each([
     ]);
     expect(together).toEqual(alone);
   });
+
+  it("takes memory over from the pass before, of whatever size, but not while a layer writes to it", async () => {
+    const batches = [rows.slice(0, 3), rows.slice(3, 40), rows.slice(40, 41)].map((some) =>
+      toBatch(some),
+    );
+    const first: Classification[] = [];
+    for (const batch of batches) first.push(await classify(runner, batch, strategy));
+    for (const index of [2, 0, 1, 0]) {
+      const left = await runner.begin(batches[1] as TokenBatch);
+      await left.advance();
+      const running = left.advance();
+      left.dispose();
+      const [again] = await Promise.all([
+        classify(runner, batches[index] as TokenBatch, strategy),
+        running,
+      ]);
+      expect(again).toEqual(first[index]);
+    }
+  });
 });
 
 describe("openEncoder", () => {

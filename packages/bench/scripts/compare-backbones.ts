@@ -1,6 +1,7 @@
 /**
  * @file Two runs of `pnpm bench glue` on different backbones, paired by seed: how much better the first one is at full
- * depth on each task, with a 95 % t interval over seeds, and the mean score after every layer where a run has them.
+ * depth on each task, with a 95 % t interval over seeds, and the mean score after every layer where a run has them. Tasks with two
+ * metrics have three rows: each one, and their mean, which is what GLUE (Wang et al. 2018) takes as such a task's score.
  *
  * Usage: tsx --conditions=@cee/source packages/bench/scripts/compare-backbones.ts first=runs/a second=runs/b
  * Both runs need `--methods full`, the same tasks and seeds; scores per layer come from `--strategy always-at`.
@@ -19,6 +20,20 @@ if (!first || !second) throw new Error("give first=<run folder> and second=<run 
 
 const mean = (values: readonly number[]) => values.reduce((sum, x) => sum + x, 0) / values.length;
 const percent = (share: number) => (100 * share).toFixed(1);
+type Row = (typeof first.rows)[number];
+/** What a task is scored by, with the scores whose mean each is. */
+function metricsOf(rows: readonly Row[]): readonly [string, readonly string[]][] {
+  const metric = rows[0]?.metric ?? "";
+  const hasBoth = rows.every(
+    ({ scores }) => scores?.f1 !== undefined && scores.accuracy !== undefined,
+  );
+  if (!hasBoth) return [[metric, [metric]]];
+  return [
+    ["f1", ["f1"]],
+    ["accuracy", ["accuracy"]],
+    ["mean of both", ["f1", "accuracy"]],
+  ];
+}
 const tasks = [...new Set(first.rows.map(({ task }) => task))];
 
 console.log(`first: ${first.command}\nsecond: ${second.command}\n`);
@@ -35,21 +50,24 @@ for (const task of tasks) {
     console.log(`| ${task} | | ${pairs.length} | | | | | too few seeds |`);
     continue;
   }
-  const differences = pairs.map(({ row, other }) => row.score - other.score);
-  const difference = mean(differences);
-  const variance =
-    differences.reduce((sum, x) => sum + (x - difference) ** 2, 0) / (differences.length - 1);
-  const error = Math.sqrt(variance / differences.length);
-  const reach = (T_975[differences.length - 2] ?? 1.96) * error;
-  const scores = [
-    mean(pairs.map(({ row }) => row.score)),
-    mean(pairs.map(({ other }) => other.score)),
-    difference,
-    error,
-  ].map(percent);
-  console.log(
-    `| ${task} | ${pairs[0]?.row.metric} | ${pairs.length} | ${scores.join(" | ")} | ${percent(difference - reach)} to ${percent(difference + reach)} |`,
-  );
+  for (const [metric, names] of metricsOf(pairs.map(({ row }) => row))) {
+    const scoreOf = ({ score, scores }: Row) => mean(names.map((name) => scores?.[name] ?? score));
+    const differences = pairs.map(({ row, other }) => scoreOf(row) - scoreOf(other));
+    const difference = mean(differences);
+    const variance =
+      differences.reduce((sum, x) => sum + (x - difference) ** 2, 0) / (differences.length - 1);
+    const error = Math.sqrt(variance / differences.length);
+    const reach = (T_975[differences.length - 2] ?? 1.96) * error;
+    const scores = [
+      mean(pairs.map(({ row }) => scoreOf(row))),
+      mean(pairs.map(({ other }) => scoreOf(other))),
+      difference,
+      error,
+    ].map(percent);
+    console.log(
+      `| ${task} | ${metric} | ${pairs.length} | ${scores.join(" | ")} | ${percent(difference - reach)} to ${percent(difference + reach)} |`,
+    );
+  }
 }
 
 const depth = Math.max(...[...first.rows, ...second.rows].map(({ layers }) => layers ?? 0));

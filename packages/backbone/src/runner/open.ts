@@ -27,6 +27,7 @@ import { BackboneError } from "../errors.js";
 import { batchInputs, batchSpecs, checkBatch, type TokenBatch } from "./batch.js";
 import { carrySpecs, PROBE_LENGTHS } from "./carry-specs.js";
 import { compileClearly } from "./compile.js";
+import { placePool } from "./hidden-places.js";
 import {
   belongsTo,
   isEmbedding,
@@ -102,6 +103,7 @@ export async function openEncoder(
       long = b.next;
     }
 
+    const pool = placePool(shape.hidden);
     return {
       shape,
       ...(trained ? { trained } : {}),
@@ -122,7 +124,7 @@ export async function openEncoder(
             "runner",
             "must not begin a pass after dispose(). Open the model again.",
           );
-        return encoderPass(shape, batchInputs(batch), layers, observedWidth);
+        return encoderPass(shape, batchInputs(batch), layers, observedWidth, pool);
       },
       dispose() {
         isDisposed = true;

@@ -8,6 +8,7 @@ import type { ExitPass, LayerOutput, ModelShape } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import type { batchInputs } from "./batch.js";
 import { keepRows, keepRowsInPlace } from "./compact.js";
+import type { HiddenPlaces, PlacePool } from "./hidden-places.js";
 
 /** What the first layer's program takes: it has the embeddings in it. */
 export type Start = ReturnType<typeof batchInputs>;
@@ -69,21 +70,10 @@ export function encoderPass(
   layers: readonly CompiledFunction[],
   /** Values observed per row. */
   observedWidth: number,
+  pool: PlacePool,
 ): ExitPass {
   const [rows, length] = start.ids.shape as [number, number];
-  // Hidden states lie in two arrays in turn: a layer reads one while it writes the other.
-  const arrays: Float32Array[] = [];
-  const place = (): HostTensor => {
-    const size = [live.length, length, shape.hidden] as const;
-    // By the layer: one that failed may be run again.
-    arrays[layer % 2] ??= new Float32Array(rows * length * shape.hidden);
-    const array = arrays[layer % 2] as Float32Array;
-    return {
-      dtype: "float32",
-      shape: size,
-      data: array.subarray(0, size[0] * size[1] * size[2]),
-    };
-  };
+  let places: HiddenPlaces | undefined = pool.borrow();
   let live = Array.from({ length: rows }, (_, row) => row);
   let layer = 0;
   let state: PassState | undefined = start;
@@ -114,7 +104,8 @@ export function encoderPass(
         const { next, output } = await runLayer(
           layers[layer] as CompiledFunction,
           state,
-          layer + 1 < shape.depth ? place() : undefined,
+          // By the layer: one that failed may be run again.
+          layer + 1 < shape.depth ? places?.at(layer % 2, live.length, length) : undefined,
         );
         layer += 1;
         // Disposed of meanwhile: what the layer made is not kept.
@@ -134,7 +125,9 @@ export function encoderPass(
     },
     dispose() {
       state = undefined;
-      arrays.length = 0;
+      // A layer that is running writes into them: left to the garbage collector then.
+      if (places && !isRunning) pool.giveBack(places);
+      places = undefined;
       live = [];
     },
   };
