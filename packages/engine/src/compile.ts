@@ -2,7 +2,7 @@
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
 import { inputCheck, intoCheck, type KnownSizes } from "./inputs.js";
-import { hashOf, type SessionCache } from "./session.js";
+import { hashOf, type SessionCache, type SessionUse } from "./session.js";
 import { rebuild, type TracedFunction } from "./trace/trace.js";
 import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types.js";
 
@@ -10,18 +10,18 @@ import type { CompiledFunction, HostTensor, HostTree, RunOptions } from "./types
 const KEPT_BYTES = 2 ** 25;
 
 /**
- * Wraps a traced function; its session is created at the first run. `retrace` makes the model once more. One that `isKept`
- * may be found on disk.
+ * Wraps a traced function; its session is created at the first run. `retrace` makes the model once more.
  */
 export function compiledFunction(
   name: string,
   { model: traceModel, ...traced }: TracedFunction,
   sessions: SessionCache,
   retrace: () => Uint8Array,
-  isKept: boolean,
+  use: SessionUse,
 ): CompiledFunction {
   let model: Uint8Array | undefined = traceModel;
-  const key = hashOf(traceModel);
+  const digest = hashOf(traceModel);
+  const key = use.ownMemory ? digest : `${digest}/shared memory`;
   const toOrt = sessions.runtime.module.Tensor;
   // Host tensors are immutable in type and shape, so their wrappers are reused while they live.
   const wrappers = new WeakMap<HostTensor, OrtTensor>();
@@ -42,7 +42,7 @@ export function compiledFunction(
   const modelBytes = (): Uint8Array => {
     if (model) return model;
     const again = retrace();
-    if (hashOf(again) !== key)
+    if (hashOf(again) !== digest)
       throw new EngineError(
         "BAD_MODEL",
         `[${name}] the model can't be made once more, because its constants were changed after it was compiled. Call onnx() before the first run, or leave them unchanged.`,
@@ -52,7 +52,7 @@ export function compiledFunction(
 
   const borrow = (): Promise<InferenceSession> => {
     if (!session) {
-      const borrowed = sessions.borrow(key, name, modelBytes, isKept);
+      const borrowed = sessions.borrow(key, name, modelBytes, use);
       session = borrowed;
       borrowed.then(
         () => {

@@ -62,11 +62,14 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
     runtime: runtime.name,
     description,
     threads: runtime.name === "onnxruntime-web" ? 1 : threads,
-    compile(fn, { name, inputs, constants = {}, sizes, opset = OPSET }) {
+    compile(fn, { name, inputs, constants = {}, sizes, opset = OPSET, ownMemory = true }) {
       if (disposed) throw engineDisposed();
       const request = { name, fn, inputs, constants, sizes, opset };
       const isKept = Object.keys(constants).length === 0;
-      return compiledFunction(name, trace(request), sessions, () => trace(request).model, isKept);
+      return compiledFunction(name, trace(request), sessions, () => trace(request).model, {
+        isKept,
+        ownMemory,
+      });
     },
     async open(model, { name }) {
       if (disposed) throw engineDisposed();

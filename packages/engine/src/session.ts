@@ -66,6 +66,13 @@ export interface SessionOptions {
   readonly profile?: string | undefined;
 }
 
+export interface SessionUse {
+  /** Whether it may be kept on disk: not with weights, which no other training has. */
+  readonly isKept?: boolean;
+  /** Whether its temporaries have memory of their own. @default true */
+  readonly ownMemory?: boolean;
+}
+
 interface Shared {
   readonly session: Promise<InferenceSession>;
   readonly bytes: number;
@@ -113,15 +120,12 @@ export class SessionCache {
     return this.#shared.size;
   }
 
-  /**
-   * Borrows the session of a model; give it back with {@link release}. One that `isKept` may be kept on disk: not one with
-   * weights, which no other training has.
-   */
+  /** Borrows the session of a model; give it back with {@link release}. Another use has another key. */
   borrow(
     key: string,
     name: string,
     model: () => Uint8Array | string,
-    isKept = false,
+    { isKept = false, ownMemory = true }: SessionUse = {},
   ): Promise<InferenceSession> {
     this.checkAlive(name);
     let shared = this.#shared.get(key);
@@ -130,7 +134,7 @@ export class SessionCache {
       // A file that somebody chose to open by its path is a large one.
       const bytes = typeof source === "string" ? Number.POSITIVE_INFINITY : source.length;
       const graphs = isKept ? this.graphs : undefined;
-      const session = this.#create(name, source, (make) =>
+      const session = this.#create(name, source, ownMemory, (make) =>
         graphs ? graphs.session(key, bytes, make) : make.make(),
       );
       shared = { session, bytes, users: 0 };
@@ -177,6 +181,7 @@ export class SessionCache {
   async #create(
     name: string,
     source: Uint8Array | string,
+    ownMemory: boolean,
     choose: (maker: SessionMaker<InferenceSession>) => Promise<InferenceSession>,
   ): Promise<InferenceSession> {
     const { providers, threads, profile } = this.options;
@@ -196,6 +201,7 @@ export class SessionCache {
         logSeverityLevel: 4,
         intraOpNumThreads: isWeb ? 1 : threads,
         interOpNumThreads: 1,
+        enableCpuMemArena: ownMemory || isWeb,
         ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
         // Spinning threads of one session starve the next one when several run in turn.
         extra: {

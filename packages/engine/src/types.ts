@@ -89,6 +89,12 @@ export interface CompileOptions {
    * @default 18
    */
   readonly opset?: number;
+  /**
+   * Whether the runtime keeps memory of its own for what the function computes on the way. Functions that run in turn, such as
+   * the layers of a model, do better without: they then use the same memory, which stays in the processor's caches.
+   * @default true
+   */
+  readonly ownMemory?: boolean;
 }
 
 export interface RunOptions {

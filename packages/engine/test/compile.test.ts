@@ -59,6 +59,31 @@ describe("compile", () => {
     }
   });
 
+  it("gives the same numbers with memory of its own and with memory shared among functions", async () => {
+    const compile = (ownMemory: boolean) =>
+      engine.compile(
+        ({ x }: { x: tf.Tensor2D }) => {
+          const square = tf.matMul(x, x, true, false);
+          return { y: tf.add(tf.matMul(x, tf.softmax(square)), tf.tanh(x)) };
+        },
+        {
+          name: `memory ${ownMemory}`,
+          inputs: { x: { dtype: "float32", shape: ["rows", 24] } },
+          ownMemory,
+        },
+      );
+    const [own, shared] = [compile(true), compile(false)];
+    for (const rows of [3, 64, 1]) {
+      const x = normal([rows, 24], `rows ${rows}`);
+      expect(await shared.run({ x })).toEqual(await own.run({ x }));
+    }
+    // Ending one leaves the other, whose graph is the same, as it was.
+    await own.dispose();
+    const x = normal([2, 24], "after");
+    expect((await shared.run<{ y: HostTensor }>({ x })).y.shape).toEqual([2, 24]);
+    await shared.dispose();
+  });
+
   it("differentiates through the tape", async () => {
     const body = ({ w, x, perRow }: Record<string, tf.Tensor>) => {
       const { loss, gradients } = valueAndGrads(

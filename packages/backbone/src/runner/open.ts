@@ -253,6 +253,7 @@ function compileFirst(
     },
     {
       name: "layer 1",
+      ownMemory: false,
       inputs: batchSpecs,
       constants: { params: pickParams(params, (path) => isEmbedding(path) || belongsTo(1)(path)) },
     },
@@ -279,6 +280,7 @@ function compileLayer(
     (tensors) => handedOn(layerStep(model, observer, layer, tensors), layer === model.shape.depth),
     {
       name: `layer ${layer}`,
+      ownMemory: false,
       inputs: {
         hidden: { dtype: "float32", shape: ["batch", "length", model.config.hidden] },
         mask: batchSpecs.mask,
