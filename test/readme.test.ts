@@ -299,6 +299,7 @@ describe("the page about generation", () => {
       "0",
       expect.stringMatching(/^\d+ of [1-9]\d* drafts accepted$/),
       "4 phases, 8 tokens",
+      "the same layers: true",
     ]);
   });
 });

@@ -1,9 +1,12 @@
 /** @file llama2.c's files: the golden decoder written in its layout, broken files, and a small tokenizer. */
-import { existsSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createCausalDecoder } from "../src/decoder/decoder.js";
+import { loadCausalDecoder, saveCausalDecoder } from "../src/decoder/folder.js";
 import { emptyLlamaCache, type LlamaInputs, llama } from "../src/llama.js";
+import { createLlamaConfig } from "../src/llama-config.js";
 import { type Llama2cModel, loadLlama2c, loadLlama2cTokenizer } from "../src/llama2c.js";
 import { toTensors } from "../src/testing.js";
 import { golden, goldenModel, stepInputs } from "./helpers/llama.js";
@@ -152,6 +155,23 @@ describe("a tokenizer file", () => {
     expect(encode("aaa")).toEqual([1, id(" a"), id("aa")]);
     expect(encode("baaa")).toEqual([1, id(" "), id("b"), id("aa"), id("a")]);
     expect(encode("")).toEqual([1]);
+  });
+
+  it("goes with a model that is saved as a folder, beside it or named", async () => {
+    const config = createLlamaConfig({
+      ...{ vocabSize: vocabulary.length, hidden: 16, intermediate: 32, depth: 2 },
+      ...{ heads: 2, kvHeads: 2, maxPositions: 32 },
+    });
+    const folder = join(scratchFolder(), "folder");
+    await saveCausalDecoder(createCausalDecoder({ config, seed: 1 }), folder);
+    const named = written(tokenizerBytes());
+    expect((await loadCausalDecoder(folder)).tokenizer).toBeUndefined();
+    const given = await loadCausalDecoder(folder, { tokenizer: named });
+    expect(given.tokenizer?.encode("abc")).toEqual([1, id(" "), id("abc")]);
+    copyFileSync(named, join(folder, "tokenizer.bin"));
+    const { tokenizer } = await loadCausalDecoder(folder);
+    expect(tokenizer?.encode("abc")).toEqual([1, id(" "), id("abc")]);
+    expect(tokenizer?.decode([1, id(" a"), id("bc")])).toBe("abc");
   });
 
   it("spells unknown characters in bytes and finds known ones of several bytes", async () => {

@@ -1,5 +1,6 @@
 /** @file Options of ConsistentEE and its two presets. */
 import * as v from "valibot";
+import { ConsistentEEError } from "./errors.js";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(1));
 const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
@@ -145,8 +146,15 @@ export type ConsistentEEOptions = v.InferOutput<typeof consistentEESchema>;
 
 /**
  * Validates options and fills in the preset.
- * @throws ValiError naming the option.
+ * @throws ConsistentEEError `BAD_OPTION` naming the option
  */
 export function resolveOptions(options: ConsistentEEInput = {}): ConsistentEEOptions {
-  return v.parse(consistentEESchema, options);
+  const { success, output, issues } = v.safeParse(consistentEESchema, options);
+  if (success) return output;
+  const [issue] = issues;
+  throw new ConsistentEEError(
+    "BAD_OPTION",
+    "ConsistentEE",
+    `${v.getDotPath(issue) ?? "options"}: ${issue.message}. Correct it, or leave it out for the published value.`,
+  );
 }

@@ -248,4 +248,12 @@ describe("a cancelled generation", () => {
     expect(sessions.size).toBe(0);
     await expect(stream.next()).rejects.toMatchObject({ code: "DISPOSED" });
   });
+
+  it("says that the model was disposed of while it ran", async () => {
+    const own = await CausalLM.open(decoder, { threads: 1 });
+    const running = own.generate("hello", { maxNewTokens: 30, stopTokens: [] });
+    const ended = own.dispose();
+    await expect(running).rejects.toMatchObject({ code: "DISPOSED" });
+    await ended;
+  });
 });

@@ -202,3 +202,10 @@ describe("CALM's early-exit classifier", () => {
     expect(surest[1]).toBeGreaterThan((surest[0] as number) + 0.3);
   });
 });
+
+describe("options", () => {
+  it("that cannot be are refused by name", () => {
+    expect(() => decoderOptions({ alpha: -1 })).toThrow(/^\[ConsistentEE\] alpha: .*-1/);
+    expect(() => decoderOptions({ policy: { epochs: 0 } })).toThrow(/policy\.epochs/);
+  });
+});

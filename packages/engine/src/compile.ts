@@ -90,6 +90,9 @@ export function compiledFunction(
         isNative && places.size > 0 ? ready.run(feeds, fetches) : ready.run(feeds),
       );
     } catch (cause) {
+      // Ended meanwhile: the runtime's own words would send the reader elsewhere.
+      if (disposed) throw disposedError(name);
+      sessions.checkAlive(name);
       throw new EngineError(
         "RUN_FAILED",
         `[${name}] the graph failed while running with ${printSizes(sizes)}: ${messageOf(cause)}. Check the sizes and that ids lie within their tables.`,

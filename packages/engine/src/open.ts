@@ -66,6 +66,7 @@ async function runNow(
   try {
     results = await sessions.inTurn(() => session.run(tensors));
   } catch (cause) {
+    sessions.checkAlive(name);
     const text = (cause instanceof Error ? cause.message : String(cause)).trim();
     throw new EngineError(
       "RUN_FAILED",

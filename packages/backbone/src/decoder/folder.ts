@@ -24,7 +24,7 @@ const DESCRIPTION = "cee.json";
 const EXITS = "exits.safetensors";
 
 export interface LoadCausalDecoderOptions {
-  /** The tokenizer file of a llama2.c model. @default `tokenizer.bin` or `tok<vocabulary>.bin` beside the model */
+  /** A tokenizer file of llama2.c's. @default `tokenizer.bin` or `tok<vocabulary>.bin` beside the model */
   readonly tokenizer?: string;
 }
 
@@ -45,7 +45,7 @@ export async function loadCausalDecoder(
       "is not there. Give the folder of a LLaMA model, or a llama2.c file.",
     );
   }
-  return found.isDirectory() ? loadFolder(path) : loadBinary(path, options);
+  return found.isDirectory() ? loadFolder(path, options) : loadBinary(path, options);
 }
 
 async function loadBinary(
@@ -53,28 +53,44 @@ async function loadBinary(
   { tokenizer: given }: LoadCausalDecoderOptions,
 ): Promise<CausalDecoder> {
   const { config, params } = await loadLlama2c(path);
-  const beside = ["tokenizer.bin", `tok${config.vocabSize}.bin`].map((name) =>
-    join(dirname(path), name),
-  );
-  let file = given;
-  for (const candidate of beside)
-    if (file === undefined && (await exists(candidate))) file = candidate;
-  const own = file === undefined ? undefined : await loadLlama2cTokenizer(file, config.vocabSize);
+  const tokenizer = await llama2cTokenizer(dirname(path), config, given);
   return {
     config,
     shape: decoderShape(config),
     heads: "shared",
     params,
-    tokenizer: own && { ...own, encode: (text) => own.encode(text) },
+    tokenizer,
     trainedHeads: [config.depth],
-    notes: own ? [] : [`found no tokenizer: ${beside.join(", ")}`],
+    notes: tokenizer ? [] : [`found no tokenizer: ${besideOf(dirname(path), config).join(", ")}`],
   };
 }
 
-async function loadFolder(folder: string): Promise<CausalDecoder> {
+/** Where llama2.c's tokenizers lie. */
+function besideOf(folder: string, { vocabSize }: LlamaConfig): readonly string[] {
+  return ["tokenizer.bin", `tok${vocabSize}.bin`].map((name) => join(folder, name));
+}
+
+/** The given file, or one that lies in the folder. */
+async function llama2cTokenizer(
+  folder: string,
+  config: LlamaConfig,
+  given: string | undefined,
+): Promise<DecoderTokenizer | undefined> {
+  let file = given;
+  for (const candidate of besideOf(folder, config))
+    if (file === undefined && (await exists(candidate))) file = candidate;
+  if (file === undefined) return undefined;
+  const own = await loadLlama2cTokenizer(file, config.vocabSize);
+  return { ...own, encode: (text) => own.encode(text) };
+}
+
+async function loadFolder(
+  folder: string,
+  options: LoadCausalDecoderOptions,
+): Promise<CausalDecoder> {
   const configPath = join(folder, "config.json");
   const config = parseLlamaConfig(await readJson(configPath), configPath);
-  const tokenizer = await folderTokenizer(folder, config);
+  const tokenizer = await folderTokenizer(folder, config, options);
   const source = await openWeights(folder);
   try {
     const { params, extra } = readBackbone(source, config, folder);
@@ -96,9 +112,11 @@ async function loadFolder(folder: string): Promise<CausalDecoder> {
 async function folderTokenizer(
   folder: string,
   config: LlamaConfig,
+  { tokenizer: given }: LoadCausalDecoderOptions,
 ): Promise<DecoderTokenizer | undefined> {
   const path = join(folder, "tokenizer.json");
-  if (!(await exists(path))) return undefined;
+  // A model that came from llama2.c's files keeps its tokenizer when it is saved as a folder.
+  if (given !== undefined || !(await exists(path))) return llama2cTokenizer(folder, config, given);
   const tokenizer = toDecoderTokenizer(await loadTokenizer(folder));
   checkDecoderTokenizer(tokenizer, config, path);
   return tokenizer;
@@ -131,13 +149,19 @@ function readBackbone(
     throw new BackboneError(
       "MISSING_TENSOR",
       folder,
-      `${missing.length} of ${names.size} tensors are missing: ${missing.slice(0, 8).join(", ")}${missing.length > 8 ? ", …" : ""}. The weights belong to another architecture or a deeper model than config.json describes.`,
+      `${missing.length} of ${names.size} tensors are missing: ${missing.slice(0, 8).join(", ")}${missing.length > 8 ? ", …" : ""}. ${adviceOf(missing)}`,
     );
   }
   const params: Record<string, HostTensor> = {};
   for (const [name, path] of names)
     params[path] = readShaped(source, name, shapes.get(path) as readonly number[]);
   return { params, extra: [...source.files.keys()].filter((name) => !names.has(name)) };
+}
+
+function adviceOf(missing: readonly string[]): string {
+  return missing.every((name) => name.startsWith("lm_head."))
+    ? "Where the output projection is the embeddings, config.json must say tie_word_embeddings: true."
+    : "The weights belong to another architecture, or to a model of fewer layers than config.json's num_hidden_layers.";
 }
 
 interface Exits {
@@ -183,7 +207,7 @@ async function readExits(folder: string, config: LlamaConfig): Promise<Exits | u
 
 /**
  * Writes a folder that Hugging Face's LlamaForCausalLM loads, and {@link loadCausalDecoder} with its exits. The tokenizer
- * is not written: copy its file.
+ * is not written: copy its file, `tokenizer.json` or llama2.c's `tokenizer.bin`.
  * @throws BackboneError `WRITE_FAILED`
  */
 export async function saveCausalDecoder(

@@ -158,7 +158,8 @@ export async function openDecoder(
       if (disposed)
         throw new BackboneError("DISPOSED", "begin", "the decoder was disposed of. Open it again.");
       const needed = cacheBytes(rows, maxTokens, config);
-      if (needed > maxCacheBytes) {
+      // A limit that is no number is no leave to take all there is.
+      if (!(needed <= maxCacheBytes)) {
         throw new BackboneError(
           "CACHE_TOO_LARGE",
           "begin",

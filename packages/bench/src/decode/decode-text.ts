@@ -22,7 +22,7 @@ export function describeDecodeBench(result: DecodeBenchResult): string {
     ),
     ...Object.entries(exitTests).map(
       ([name, share]) =>
-        `Exit test of ${name}: ${(100 * share).toFixed(0)} % of a layer, at every exit`,
+        `Exit test of ${name}: ${share > 0 ? `${(100 * share).toFixed(0)} % of a layer, at every exit` : "less than the noise of this run"}`,
     ),
     `Cache copies: none to run a layer; growing copies ${(copied / 1024).toFixed(0)} KiB per token, ${growth.toFixed(3)} ms, ${((100 * growth) / layer).toFixed(1)} % of a layer`,
     ...result.notes,

@@ -80,12 +80,15 @@ export async function runCell(
       evaluated.push({ decoded: one, scored, speed: speeds[index] });
     }
     const full: EvaluatedPoint = { ...reference.decoded, speed };
+    const keyValues = ownKeyValues[method] ?? options.keyValues;
+    const leavesOut = keyValues === "copy";
     const rows = rowsOf({
       task: task.name,
       method,
       seed: options.seed,
       layers: shared.shape.depth,
-      options: { keyValues: ownKeyValues[method] ?? options.keyValues },
+      leavesOut,
+      options: { keyValues },
       full,
       points: evaluated,
     });
@@ -93,7 +96,7 @@ export async function runCell(
       method,
       points: [full, ...evaluated].map(({ decoded: one, scored }) => ({
         knob: one.knob,
-        speedup: shared.shape.depth / meanOf(one.exits.flat()),
+        speedup: shared.shape.depth / (leavesOut ? meanOf(one.exits.flat()) : one.layersPerToken),
         texts: one.texts.slice(0, SAMPLES),
         scores: scored.rougeL.slice(0, SAMPLES),
       })),

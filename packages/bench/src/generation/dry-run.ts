@@ -6,6 +6,7 @@ import { duration } from "../glue/progress.js";
 import type { RawData } from "./data.js";
 import { lengthsOf } from "./lengths.js";
 import { type GenerationOptions, isModelSize, modelSizes } from "./options.js";
+import { pointCount } from "./points.js";
 import { presets, usesLora } from "./train.js";
 
 /** LLaMA's vocabulary. */
@@ -46,7 +47,10 @@ export async function describeDryRun(
   const perToken = counted.blocks + config.depth * config.vocabSize * config.hidden;
   const alphas = options.methods.includes("consistentee") ? preset.alphas.length : 0;
   const prompts = raw.tasks.reduce((sum, { rows }) => sum + rows.length, 0);
-  const points = 11 * options.methods.filter((name) => name.startsWith("calm")).length + alphas + 1;
+  const points = options.methods.reduce(
+    (sum, method) => sum + pointCount(method, options, config.depth),
+    0,
+  );
   const lines: readonly (readonly [string, string])[] = [
     [
       "parameters",
@@ -79,7 +83,7 @@ export async function describeDryRun(
       `${gibibytes(4 * tokens * config.depth * config.hidden)} GiB in files`,
     ],
     [
-      `decoding ${prompts} prompts at ${points} points, predicted at most`,
+      `decoding ${prompts} prompts at ${points} points, predicted`,
       duration(seconds(points * prompts * maxNewTokens * perToken)),
     ],
   ];
@@ -90,7 +94,7 @@ export async function describeDryRun(
     "| --- | --- |",
     ...lines.map(([name, value]) => `| ${name} | ${value} |`),
     "",
-    `Predicted from counted operations and a product measured just now; memory traffic comes on top${isModelSize(backbone) ? ". Sizes only: running needs the folder of a model of that size" : ""}. Nothing was written.`,
+    `Predicted from counted operations and a product measured just now. Memory traffic, the calls themselves (most of a small model's time), timing rounds and BERTScore's encoder come on top${isModelSize(backbone) ? ". Sizes only: running needs the folder of a model of that size" : ""}. Nothing was written.`,
   ].join("\n");
 }
 

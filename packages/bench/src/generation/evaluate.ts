@@ -51,6 +51,11 @@ export interface CurveOptions {
   readonly method: string;
   readonly seed: number;
   readonly layers: number;
+  /**
+   * Whether the layers behind an exit are left out for good. Where they are run later, for keys and values or to verify drafts,
+   * an exit layer says nothing of what was saved: points are compared by the layers run per token then.
+   */
+  readonly leavesOut: boolean;
   readonly options: Readonly<Record<string, unknown>>;
   readonly full: EvaluatedPoint;
   readonly points: readonly EvaluatedPoint[];
@@ -72,7 +77,7 @@ export function rowsOf(curve: CurveOptions): ResultRow[] {
     const scoredPoints = points.map((point) => ({
       point,
       score: meanOf(own(point)),
-      cost: meanExit(point.decoded),
+      cost: curve.leavesOut ? meanExit(point.decoded) : point.decoded.layersPerToken,
     }));
     const row = (
       point: EvaluatedPoint,
@@ -88,14 +93,19 @@ export function rowsOf(curve: CurveOptions): ResultRow[] {
       operatingPoint,
       knob: point.decoded.knob,
       options: curve.options,
-      ...layerFields(point.decoded.exits.flat(), curve.layers),
+      ...(curve.leavesOut || point === full
+        ? layerFields(point.decoded.exits.flat(), curve.layers)
+        : {
+            ...layerFields(null, curve.layers),
+            cost: point.decoded.layersPerToken / curve.layers,
+          }),
       n: point.decoded.exits.flat().length,
       scores: point.scored.means,
       texts: point.decoded.texts.length,
       layersPerToken: point.decoded.layersPerToken,
       ...(point.speed ? { tokensPerSecond: point.speed.tokensPerSecond } : {}),
       ...(operatingPoint === "curve" ? { savedRuntime: null } : timeFields(point, full)),
-      ...(operatingPoint === "curve" ? {} : { intervals: intervalsOf(point, full, own, seed) }),
+      ...(operatingPoint === "curve" ? {} : { intervals: intervalsOf(point, curve, own) }),
     });
     const rows = [row(full, "full")];
     for (const rule of lossRules) {
@@ -128,9 +138,8 @@ const LEVEL = 0.95;
 /** By paired bootstrap over texts. */
 function intervalsOf(
   point: EvaluatedPoint,
-  full: EvaluatedPoint,
+  { full, seed, leavesOut }: CurveOptions,
   scoresOf: (point: EvaluatedPoint) => readonly number[],
-  seed: number,
 ): RowIntervals {
   const [scores, fullScores] = [scoresOf(point), scoresOf(full)];
   const { exits } = point.decoded;
@@ -168,14 +177,15 @@ function intervalsOf(
     level: LEVEL,
     resamples: RESAMPLES,
     score: range(found.score),
-    meanExitLayer: found.layer.length === 0 ? null : range(found.layer),
+    meanExitLayer:
+      found.layer.length === 0 || !(leavesOut || point === full) ? null : range(found.layer),
     scoreDifference: { low, high, p: Math.min(1, Math.max(p, 1 / RESAMPLES)) },
   };
 }
 
 /** The same rule on one half of the texts, reported on the other. */
 function heldOutOf(
-  { points, full, seed, layers }: CurveOptions,
+  { points, full, seed, layers, leavesOut }: CurveOptions,
   scoresOf: (point: EvaluatedPoint) => readonly number[],
   rule: LossRule,
 ): ResultRow["heldOut"] | undefined {
@@ -189,7 +199,8 @@ function heldOutOf(
   const candidates = points.map((point) => ({
     point,
     score: mean(point, choose),
-    cost: layer(point, choose),
+    // Layers run are known of all texts together.
+    cost: leavesOut ? layer(point, choose) : point.decoded.layersPerToken,
   }));
   const best = choosePoint(candidates, mean(full, choose), rule);
   if (!best) return undefined;
@@ -198,7 +209,7 @@ function heldOutOf(
     (row) => (scoresOf(best.point)[row] as number) - (scoresOf(full)[row] as number),
   );
   const variance = meanOf(gaps.map((gap) => (gap - meanOf(gaps)) ** 2));
-  const meanExitLayer = layer(best.point, report);
+  const meanExitLayer = leavesOut ? layer(best.point, report) : null;
   return {
     knob: best.point.decoded.knob,
     n: report.length,
@@ -206,7 +217,7 @@ function heldOutOf(
     fullScore,
     balancedAccuracy: null,
     meanExitLayer,
-    savedLayers: 1 - meanExitLayer / layers,
+    savedLayers: meanExitLayer === null ? null : 1 - meanExitLayer / layers,
     relativeLoss: fullScore === 0 ? 0 : (fullScore - score) / Math.abs(fullScore),
     standardError: Math.sqrt(variance / report.length),
   };

@@ -118,6 +118,26 @@ export async function pointsOf(
   }
 }
 
+/** How many points {@link pointsOf} makes, and full depth its one. */
+export function pointCount(
+  method: GenerationMethod,
+  { preset }: GenerationOptions,
+  depth: number,
+): number {
+  switch (method) {
+    case "full":
+      return 1;
+    case "calm-state":
+      return COSINES.length;
+    case "consistentee":
+      return presets[preset].alphas.length;
+    case "self-speculative":
+      return depth - 1;
+    default:
+      return THRESHOLDS.length;
+  }
+}
+
 export function generateOf(
   { maxNewTokens, options }: Pick<PointSetting, "maxNewTokens" | "options">,
   strategy: ExitStrategy | undefined,

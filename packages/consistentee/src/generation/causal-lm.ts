@@ -108,7 +108,10 @@ export class CausalLM {
     return rows[0] as Generation;
   }
 
-  /** Generates behind several prompts at once; each row gets what it gets alone. */
+  /**
+   * Generates behind several prompts at once; greedily, each row gets what it gets alone. Draws depend on a row's place in the
+   * batch.
+   */
   async generateBatch(
     prompts: readonly Prompt[],
     options: GenerateOptions = {},
@@ -197,7 +200,7 @@ export class CausalLM {
     throw new ConsistentEEError(
       "NO_TOKENIZER",
       "generate",
-      "the model came without a tokenizer. Put its tokenizer.json beside it, or pass token ids.",
+      "the model came without a tokenizer. Put its tokenizer.json (of a llama2.c model its tokenizer.bin) beside it, or pass token ids.",
     );
   }
 

@@ -14,7 +14,7 @@ export interface DecoderPlanParts {
   readonly lora: boolean;
 }
 
-/** Options with the vanilla reward, which the paper takes for generation. @throws ValiError naming the option */
+/** Options with the vanilla reward, which the paper takes for generation. @throws ConsistentEEError `BAD_OPTION` naming the option */
 export function decoderOptions(options: ConsistentEEInput = {}): ConsistentEEOptions {
   return resolveOptions({ reward: "vanilla", ...options });
 }
