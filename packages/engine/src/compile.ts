@@ -32,7 +32,10 @@ export function compiledFunction(
     wrappers.set(tensor, made);
     return made;
   };
-  const fed = traced.inputs.filter(({ path }) => traced.used.has(path)).map(({ path }) => path);
+  const fed = traced.inputs
+    .filter(({ path }) => traced.used.has(path))
+    .map(({ path }) => ({ path, name: `in/${path}` }));
+  const produced = traced.outputs.map(({ path, dtype }) => ({ path, dtype, name: `out/${path}` }));
   const checkInputs = inputCheck(name, traced);
   const checkInto = intoCheck(name, traced.outputs);
   const isNative = sessions.runtime.name === "onnxruntime-node";
@@ -75,13 +78,13 @@ export function compiledFunction(
     const { tensors, sizes } = checkInputs(inputs);
     const places = checkInto(into, tensors, sizes);
     const feeds: Record<string, OrtTensor> = {};
-    for (const path of fed) feeds[`in/${path}`] = wrap(tensors.get(path) as HostTensor);
+    for (const { path, name: input } of fed) feeds[input] = wrap(tensors.get(path) as HostTensor);
     const fetches: Record<string, OrtTensor | null> = {};
     if (isNative && places.size > 0)
-      for (const { path } of traced.outputs) {
+      for (const { path, name: output } of produced) {
         const place = places.get(path);
         // The runtime takes no empty arrays in advance.
-        fetches[`out/${path}`] = place && place.data.length > 0 ? wrap(place) : null;
+        fetches[output] = place && place.data.length > 0 ? wrap(place) : null;
       }
     const ready = await borrow();
     let results: Readonly<Record<string, OrtTensor>>;
@@ -99,8 +102,8 @@ export function compiledFunction(
         { cause },
       );
     }
-    const outputs = traced.outputs.map(({ path, dtype }): HostTensor => {
-      const result = results[`out/${path}`] as OrtTensor;
+    const outputs = produced.map(({ path, dtype, name: output }): HostTensor => {
+      const result = results[output] as OrtTensor;
       const data = result.data as HostTensor["data"];
       const place = places.get(path);
       if (!place) return { dtype, shape: [...result.dims], data };
