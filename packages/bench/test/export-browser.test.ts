@@ -18,7 +18,7 @@ import { chromium, type Page } from "playwright-core";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { needs, pathOf } from "../../../test/needs.js";
 
-const ROWS = 1000;
+const ROWS = 10_000;
 const SIZE = 250;
 const ORIGIN = "https://page.test";
 const strategy = entropy({ threshold: 0.3 });
@@ -77,7 +77,7 @@ async function openPage(file: Uint8Array): Promise<{ page: Page; problems: strin
 }
 
 describe.runIf(needs("chromium"))("an exported file in a browser", () => {
-  it("leaves where the library does, on 1,000 rows", async () => {
+  it("leaves where the library does, on 10,000 rows", async () => {
     const { page, problems } = await openPage(exportOnnx(model, strategy, observer));
     const plain = batches.map(({ rows, length, ids, types, mask }) => ({
       dims: [rows, length],
