@@ -101,10 +101,10 @@ describe("the repository's script", () => {
     ["cee", ["pretrain", "--help"], "Usage: pnpm cee pretrain"],
     ["cee", ["export", "--help"], "Usage: pnpm cee export"],
   ])("%s %j runs", (name, words, start) => {
-    const [tsx, ...args] = scripts[name].split(" ");
-    expect(tsx).toBe("tsx");
-    const cli = require.resolve("tsx/cli", { paths: [root] });
-    const { status, stdout, stderr } = node([cli, ...args, ...words], root);
+    const [program, ...args] = scripts[name].split(" ");
+    // Not tsx's own program: it kills a busy child on Ctrl-C, before the child can stop in order.
+    expect(program).toBe("node");
+    const { status, stdout, stderr } = node([...args, ...words], root);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.startsWith(start), stdout).toBe(true);
   });
