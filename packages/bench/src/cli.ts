@@ -1,5 +1,5 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { type Grammar, parseArgs } from "./arguments.js";
+import { type Grammar, parseArgs, quote } from "./arguments.js";
 import {
   decodeHelp,
   engineHelp,
@@ -326,10 +326,6 @@ export function commandLine(
 ): string {
   const shown = words.filter((word) => word !== "--resume");
   return [program, ...shown.map((word) => quote(maskDataFolder(word, folder)))].join(" ");
-}
-
-function quote(word: string): string {
-  return /^[\w@%+=:,./$-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 const usageCodes: readonly unknown[] = [

@@ -148,7 +148,16 @@ export const head = defineExitHead({
       expect(report).toMatchObject({ folder: out, strategy: name });
       if (name === "consistentee") expect(report.options.alpha).toBe(0.05);
       const plugins = name.startsWith("own-") ? [`--plugin=${specifier}`] : [];
-      const answers = await run(["predict", out, "the film is flat", "--threads=1", ...plugins]);
+      const question = ["predict", out, "the film is flat", "--threads=1"];
+      if (name.startsWith("own-"))
+        await expect(run(question)).rejects.toMatchObject({
+          code: "BAD_OPTION",
+          who: out,
+          message: expect.stringMatching(
+            /"(own-rule|mean-of-tokens)".* --plugin <file or package>/,
+          ),
+        });
+      const answers = await run([...question, ...plugins]);
       expect(answers.code).toBe(0);
       expect(linesOf(answers.stdout)[0]).toMatchObject({ layers: 3 });
       const file = path.join(folder, `${name}.onnx`);
@@ -159,6 +168,23 @@ export const head = defineExitHead({
           strategy: name,
           comparison: { rows: 200, unexplained: 0 },
         });
+    }
+  });
+
+  it("names the commands that come next, with the plugin that they need", async () => {
+    const plugin = path.join(folder, "next-rule.ts");
+    await writeFile(plugin, strategySource("next-rule"));
+    for (const [specifier, more] of [
+      [plugin, ` --plugin ${plugin}`],
+      ["entropy", ""],
+    ] as const) {
+      const out = path.join(folder, `next ${more.length}`);
+      const words = [...trainWords, "--epochs=1", `--strategy=${specifier}`, `--out=${out}`];
+      const { stdout } = await run(["train", ...words]);
+      expect(stdout.slice(stdout.indexOf("Next:"))).toBe(`Next:
+  cee predict '${out}' "a text of yours"${more}
+  cee evaluate '${out}' --data other-rows.csv${more}
+`);
     }
   });
 
@@ -255,6 +281,10 @@ describe("cee predict", { timeout: 120_000 }, () => {
     expect((await run(["predict", model, "--file", file])).stdout).toBe(stdout);
     const piped = await child(["predict", model], `${texts.join("\n")}\n`).done;
     expect(piped).toEqual({ code: 0, stdout, stderr: "" });
+    await expect(run(["predict", model, "--strategy=drift", ...texts])).rejects.toMatchObject({
+      who: "--strategy",
+      message: expect.stringMatching(/no such strategy, got "drift".* --plugin <file or package>/),
+    });
     const last = await run(["predict", model, "--strategy=never", "--", "- the film is flat"]);
     expect(linesOf(last.stdout)[0]).toMatchObject({ label: "bad", exitLayer: 3 });
   });

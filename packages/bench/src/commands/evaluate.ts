@@ -6,7 +6,13 @@ import { type Args, createReader } from "../glue/options.js";
 import { createProgressLine, type RunHooks } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { loadingOptions, modelHelp, modelOf, modelOptionNames } from "./model-options.js";
+import {
+  loadingOptions,
+  modelHelp,
+  modelOf,
+  modelOptionNames,
+  withPluginHint,
+} from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} evaluate <model> --data <file> [options]
 
@@ -55,7 +61,10 @@ export const evaluateCommand: CeeCommand = {
           import("../metrics/score.js"),
         ]);
       const opened = async <T>(more: object, use: (model: EarlyExitModel) => Promise<T>) => {
-        const model = await EarlyExitModel.fromPretrained(folder, { ...options, ...more });
+        const model = await withPluginHint(
+          EarlyExitModel.fromPretrained(folder, { ...options, ...more }),
+          { model: folder, read },
+        );
         try {
           return await use(model);
         } finally {

@@ -6,7 +6,7 @@ import { type Args, createReader } from "../glue/options.js";
 import { createProgressLine } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { modelParts } from "./model-options.js";
+import { modelParts, withPluginHint } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} export <folder or hub id> [options]
 
@@ -95,11 +95,14 @@ export const exportCommand: CeeCommand = {
       };
       const exported = await during(
         "writing the file",
-        exportModel(model, out, {
-          ...loading,
-          ...dial,
-          ...{ rows, precision, exitLogits: args["exit-logits"] === true },
-        }),
+        withPluginHint(
+          exportModel(model, out, {
+            ...loading,
+            ...dial,
+            ...{ rows, precision, exitLogits: args["exit-logits"] === true },
+          }),
+          { model, read },
+        ),
       );
       const isJson = args.json === true;
       if (!isJson) process.stdout.write(describe(exported, rows));

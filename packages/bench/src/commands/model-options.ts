@@ -1,7 +1,7 @@
 /** @file What commands that open a trained model take alike. */
 import type { FromPretrainedOptions } from "@cee/consistentee";
 import { BenchError } from "../errors.js";
-import type { Args, createReader } from "../glue/options.js";
+import type { Args, OptionReader } from "../glue/options.js";
 
 export const modelOptionNames = ["model", "strategy", "plugin", "threads", "runtime", "max-length"];
 
@@ -30,7 +30,7 @@ export function modelOf(args: Args, command: string, cee: string): string {
  * @throws BenchError `BAD_OPTION` for a plugin that is broken; ExitStrategyError `UNKNOWN_STRATEGY`
  */
 export async function modelParts(
-  read: ReturnType<typeof createReader>,
+  read: OptionReader,
   signal: AbortSignal,
 ): Promise<Pick<Required<FromPretrainedOptions>, "moreStrategies" | "moreHeads">> {
   const [{ recipeParts }, { loadStrategyPlugin }] = await Promise.all([
@@ -49,9 +49,34 @@ export async function modelParts(
   return { moreStrategies, moreHeads };
 }
 
+/**
+ * Waits for a model that is being opened or exported.
+ * @throws BenchError `BAD_OPTION` that asks for the plugin where a strategy or head is not known; else what opening throws
+ */
+export async function withPluginHint<T>(
+  opening: Promise<T>,
+  { model, read }: { readonly model: string; readonly read: OptionReader },
+): Promise<T> {
+  return opening.catch((cause: unknown) => {
+    const { code, who, message } = cause as { code?: unknown; who: string; message: string };
+    const isStrategy = code === "UNKNOWN_STRATEGY";
+    if (!isStrategy && code !== "UNKNOWN_HEAD") throw cause;
+    const isAsked = isStrategy && who === read.text("strategy");
+    const part = isStrategy ? `strategy "${who}"` : `exit head ${/"[^"]*"/.exec(message)?.[0]}`;
+    throw new BenchError(
+      "BAD_OPTION",
+      isAsked ? "--strategy" : model,
+      isAsked
+        ? `${message.slice(who.length + 3)} One of yours is added with --plugin <file or package>.`
+        : `has the ${part}, which does not come with this program. Add --plugin <file or package>, naming what it was trained with.`,
+      { cause },
+    );
+  });
+}
+
 /** @throws as {@link modelParts} */
 export async function loadingOptions(
-  read: ReturnType<typeof createReader>,
+  read: OptionReader,
   signal: AbortSignal,
 ): Promise<FromPretrainedOptions> {
   const given = {

@@ -7,7 +7,7 @@ import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { loadingOptions, modelHelp, modelOptionNames } from "./model-options.js";
+import { loadingOptions, modelHelp, modelOptionNames, withPluginHint } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} predict <model> [texts] [options]
 
@@ -58,7 +58,10 @@ export const predictCommand: CeeCommand = {
     return untilStopped(async (signal) => {
       const options = await loadingOptions(read, signal);
       const { EarlyExitModel } = await import("@cee/consistentee");
-      const model = await EarlyExitModel.fromPretrained(folder, { ...options, maxQueue: 1e6 });
+      const model = await withPluginHint(
+        EarlyExitModel.fromPretrained(folder, { ...options, maxQueue: 1e6 }),
+        { model: folder, read },
+      );
       try {
         return await answerAll(model, source, maxLayer, signal);
       } finally {

@@ -1,6 +1,7 @@
 /** @file `cee train`: a text classifier with exits on a user's own data, into a folder that opens as a model. */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
+import { quote } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { type Args, createReader, MINI, strategyOptionsOf } from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
@@ -115,8 +116,12 @@ async function train(
       const parts = { task, trainable, engine, progress, signal };
       const report = await trainModel({ ...options.training, ...parts });
       const { out } = options.training;
+      // A folder names its strategy, not the file or package that it came from.
+      const plugin = trainable.source === undefined ? [] : ["--plugin", options.strategy];
       process.stdout.write(
-        isJson ? `${JSON.stringify({ folder: out, ...report })}\n` : describe(report, out, cee),
+        isJson
+          ? `${JSON.stringify({ folder: out, ...report })}\n`
+          : `${describe(report, out)}${nextCommands(out, plugin, cee)}`,
       );
       return 0;
     } finally {
@@ -193,7 +198,7 @@ function checkOut(out: string): void {
     throw refuse(`${out} holds something else. Name a new or an empty folder.`);
 }
 
-function describe(report: TrainReport, out: string, cee: string): string {
+function describe(report: TrainReport, out: string): string {
   const { metric, score, fullScore, layers, meanExitLayer, savedLayers, rows } = report;
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const options = Object.entries(report.options)
@@ -207,7 +212,13 @@ function describe(report: TrainReport, out: string, cee: string): string {
   strategy  ${report.strategy}${options ? ` (${options})` : ""}
 ${report.note ? `  note      ${report.note}\n` : ""}
 Saved in ${out}. Next:
-  ${cee} predict ${out} "a text of yours"
-  ${cee} evaluate ${out} --data other-rows.csv
+`;
+}
+
+function nextCommands(out: string, plugin: readonly string[], cee: string): string {
+  const [folder, ...options] = [out, ...plugin].map(quote);
+  const more = options.map((word) => ` ${word}`).join("");
+  return `  ${cee} predict ${folder} "a text of yours"${more}
+  ${cee} evaluate ${folder} --data other-rows.csv${more}
 `;
 }
