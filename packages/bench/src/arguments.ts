@@ -8,17 +8,20 @@ export interface Grammar {
   readonly flags: readonly string[];
   /** Options that may be repeated. */
   readonly lists: readonly string[];
-  /** What one word without dashes stands for; none is taken otherwise. */
-  readonly operand?: string;
-  /** What all words without dashes stand for, and everything after `--`. */
-  readonly operands?: string;
+  /** Words without dashes that are taken; with `many`, everything after `--` too. @default none */
+  readonly operands?: "one" | "many";
+}
+
+/** Where operands are kept among options. No option is called that: a name ends at the sign. */
+export const OPERANDS = "=";
+
+/** The words without dashes, in their order. */
+export function operandsOf(args: Args): readonly string[] {
+  return (args[OPERANDS] ?? []) as readonly string[];
 }
 
 /** Splits `--name value`, `--name=value`, flags and operands. @throws BenchError `BAD_OPTION` or `UNKNOWN_OPTION` */
-export function parseArgs(
-  words: readonly string[],
-  { flags, lists, operand, operands }: Grammar,
-): Args {
+export function parseArgs(words: readonly string[], { flags, lists, operands }: Grammar): Args {
   const args: Record<string, string | true | readonly string[]> = {};
   const append = (name: string, value: string) => {
     const before = args[name];
@@ -26,25 +29,25 @@ export function parseArgs(
   };
   for (let index = 0; index < words.length; index += 1) {
     const word = words[index] as string;
-    if (operands !== undefined) {
+    if (operands === "many") {
       if (word === "--") {
-        for (const rest of words.slice(index + 1)) append(operands, rest);
+        for (const rest of words.slice(index + 1)) append(OPERANDS, rest);
         break;
       }
       if (!word.startsWith("-") || word === "-") {
-        append(operands, word);
+        append(OPERANDS, word);
         continue;
       }
     }
-    if (!word.startsWith("-") && operand !== undefined && args[operand] === undefined) {
-      args[operand] = word;
+    if (!word.startsWith("-") && operands === "one" && args[OPERANDS] === undefined) {
+      append(OPERANDS, word);
       continue;
     }
     if (!word.startsWith("--"))
       throw new BenchError(
         "UNKNOWN_OPTION",
         word,
-        operands === undefined
+        operands !== "many"
           ? "is not expected here. Options start with --, and lists are written with commas, without spaces."
           : "is not expected here. Options start with --; words that start with a dash are given after --.",
       );

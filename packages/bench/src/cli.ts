@@ -1,5 +1,5 @@
 /** @file The benchmark's command line: `pnpm bench <command> [options]`. What a command needs is loaded when it runs. */
-import { type Grammar, parseArgs, quote } from "./arguments.js";
+import { type Grammar, operandsOf, parseArgs, quote } from "./arguments.js";
 import {
   decodeHelp,
   engineHelp,
@@ -57,7 +57,7 @@ const commands: Readonly<Record<string, Command>> = {
     run: speed,
   },
   replay: { help: replayHelp, flags: ["check", "json"], lists: [], run: replay },
-  report: { help: reportHelp, flags: ["json"], lists: [], operand: "folder", run: report },
+  report: { help: reportHelp, flags: ["json"], lists: [], operands: "one", run: report },
 };
 
 /** What this command line is called with in a clone of the repository, and in the texts of `cli-help.ts`. */
@@ -303,8 +303,9 @@ async function speed(args: Args, words: readonly string[], program: string): Pro
 
 /** Makes the readable files of an earlier run again. */
 async function report(args: Args, _words: readonly string[], program: string): Promise<number> {
-  const folder = createReader(args, ["folder", "json"]).text("folder");
-  if (folder === undefined)
+  createReader(args, ["json"]);
+  const [folder] = operandsOf(args);
+  if (!folder)
     throw new BenchError(
       "BAD_OPTION",
       "report",

@@ -31,17 +31,21 @@ export class BenchError extends Error {
   }
 }
 
-/** Ends a message about an unknown name: the nearest known one, if any is near, and all of them. */
-export function suggestNames(name: string, known: readonly string[]): string {
+/** Ends a message about an unknown name: the nearest known one, if any is near, and all of them, as they are typed. */
+export function suggestNames(
+  name: string,
+  known: readonly string[],
+  typed: (name: string) => string = (name) => name,
+): string {
   const folded = name.toLowerCase();
   const near = known
     .map((candidate) => ({ candidate, distance: editDistance(folded, candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];
   const hint =
     near && near.distance <= Math.max(1, Math.floor(near.candidate.length / 2))
-      ? `Did you mean "${near.candidate}"? `
+      ? `Did you mean "${typed(near.candidate)}"? `
       : "";
-  return `${hint}Known: ${known.join(", ")}.`;
+  return `${hint}Known: ${known.map(typed).join(", ")}.`;
 }
 
 function editDistance(from: string, to: string): number {

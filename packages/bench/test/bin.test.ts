@@ -115,7 +115,7 @@ describe("pretrain", () => {
     cee(["pretrain", ...words], { cee: "pnpm cee", bench: "" }).catch((cause: unknown) => cause);
 
   it.each([
-    [["--corpsu", "a"], 'Did you mean "corpus"?'],
+    [["--corpsu", "a"], 'Did you mean "--corpus"?'],
     [[], "[--corpus] is needed. Try: pnpm cee pretrain"],
     [["--corpus", "a.txt", "--out", "b"], "[--config] is needed"],
     [["--export", "b", "--config", "c.json"], "[--out] is needed"],

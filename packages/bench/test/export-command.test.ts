@@ -14,6 +14,7 @@ import { createEngine } from "@cee/engine";
 import { entropy, never } from "@cee/exit-policies";
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { cee } from "../src/cee.js";
+import { exitCodeOf } from "../src/cli.js";
 
 afterEach(() => void vi.restoreAllMocks());
 
@@ -157,7 +158,7 @@ export default defineExitStrategy({ ...definition, name: "host-only" });`,
       [[], { code: "BAD_OPTION" }],
       [[join(folder, "nowhere")], {}],
       [[without], { code: "NO_EXITS" }],
-      [[model, "--strategy", "entropi"], { code: "UNKNOWN_STRATEGY" }],
+      [[model, "--strategy", "entropi"], { code: "BAD_OPTION", who: "--strategy" }],
       [[await saved(parts(never())), "--knob", "1"], { code: "BAD_OPTION" }],
       [[model, "--knob", "much"], { code: "BAD_OPTION" }],
       [[model, "--rows", "two"], { code: "BAD_OPTION" }],
@@ -168,6 +169,14 @@ export default defineExitStrategy({ ...definition, name: "host-only" });`,
     for (const [words, expected] of attempts)
       await expect(run(...words, "--out", out), words.join(" ")).rejects.toMatchObject(expected);
     expect(existsSync(out)).toBe(false);
+    for (const force of [[], ["--force"]]) {
+      const error = await run(model, "--out", folder, ...force).catch((cause: unknown) => cause);
+      expect(error).toMatchObject({
+        who: "--out",
+        message: expect.stringContaining("is a folder"),
+      });
+      expect(exitCodeOf(error)).toBe(2);
+    }
   });
 
   it("says in its help what it takes", async () => {

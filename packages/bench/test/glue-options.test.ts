@@ -82,7 +82,7 @@ describe("parseGlueOptions", () => {
   });
 
   it.each([
-    ["--taks=rte", "UNKNOWN_OPTION", 'Did you mean "tasks"?'],
+    ["--taks=rte", "UNKNOWN_OPTION", 'Did you mean "--tasks"?'],
     ["--preset=smal", "BAD_OPTION", 'Did you mean "small"?'],
     ["--runtime=eagre", "BAD_OPTION", 'Did you mean "eager"?'],
     ["--backbone=fresh:12", "BAD_OPTION", "fresh:<layers>x<width>"],

@@ -67,7 +67,7 @@ describe("cee new strategy", () => {
     [["strategy", "My_Rule"], "lower-case words joined by dashes"],
     [["strategy", "entropy"], "a strategy of this project"],
     [["strategy", "full"], "a strategy of this project"],
-    [["strategy", "margin", "--jsn"], 'Did you mean "json"?'],
+    [["strategy", "margin", "--jsn"], 'Did you mean "--json"?'],
   ])("%j is refused", async (words, message) => {
     await expect(cee(["new", ...words])).rejects.toThrow(message);
   });

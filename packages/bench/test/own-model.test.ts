@@ -212,7 +212,7 @@ export const head = defineExitHead({
   it.each([
     [["--out", "x"], "--data", 2, "is needed"],
     [["--data", "a.csv"], "--out", 2, "is needed"],
-    [["--data", "a.csv", "--out", "x", "--stategy", "entropy"], "--stategy", 2, '"strategy"'],
+    [["--data", "a.csv", "--out", "x", "--stategy", "entropy"], "--stategy", 2, '"--strategy"'],
     [["--data", "nowhere.csv", "--out", "x"], "nowhere.csv", 1, "no such file"],
     [["--data", "a.csv", "--out", "x", "--labels", "a"], "--labels", 2, "at least two"],
     [["--data", "a.csv", "--out", "x", "--max-loss", "2"], "--max-loss", 2, "from 0 to 1"],
@@ -227,6 +227,14 @@ export const head = defineExitHead({
     const train = (...words: string[]) =>
       run(["train", ...trainWords, `--out=${path.join(folder, "none")}`, ...words]);
     await expect(train("--strategy=entropie")).rejects.toThrow('Did you mean "entropy"?');
+    for (const strategy of ["consistentee", "deebert", "entropy"])
+      await expect(
+        train(`--strategy=${strategy}`, `--strategy-options={"${strategy}x": {"alpha": 1}}`),
+      ).rejects.toMatchObject({
+        code: "BAD_OPTION",
+        who: "--strategy-options",
+        message: expect.stringContaining(`Did you mean "${strategy}"?`),
+      });
     await expect(train("--strategy=hashee")).rejects.toThrow("no single model with exits");
     const other = run(["train", "--text=Reviews", `--out=${path.join(folder, "none")}`]);
     await expect(other).rejects.toThrow('Did you mean "Review"?');
@@ -318,7 +326,9 @@ describe("cee predict", { timeout: 120_000 }, () => {
     [[], "a model's folder or hub id"],
     [["x", "text", "--file", "y"], "texts are given already"],
     [["x", "--file", "nowhere.txt"], "there is no file nowhere.txt"],
-    [["x", "text", "--max-leyer", "2"], '"max-layer"'],
+    [["x", "text", "--max-leyer", "2"], '"--max-layer"'],
+    [["x", "text", "--model", "y"], "[--model] there is no such option. Known: --strategy, "],
+    [["x", "text", "--words", "y"], "[--words] there is no such option"],
     [["x", "-5 stars"], "are given after --"],
   ])("%j is refused", async (words, message) => {
     await expect(cee(["predict", ...words])).rejects.toThrow(message);

@@ -278,12 +278,12 @@ describe("a run", () => {
     [{ length: "12" }, "--length"],
     [{ calls: "5" }, "--calls"],
     [{ rounds: "1" }, "--rounds"],
-    [{ round: "9" }, 'Did you mean "rounds"?'],
+    [{ round: "9" }, 'Did you mean "--rounds"?'],
   ])("refuses %j", (args, part) => {
     expect(() => parseSpeedOptions(args, "")).toThrow(part);
   });
 
   it("explains itself", async () => {
-    await expect(main(["speed", "--nothing"])).rejects.toThrow("Known: widths");
+    await expect(main(["speed", "--nothing"])).rejects.toThrow("Known: --widths");
   });
 });

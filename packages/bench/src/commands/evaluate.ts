@@ -36,7 +36,7 @@ export const evaluateCommand: CeeCommand = {
   help,
   flags: ["json"],
   lists: ["plugin"],
-  operand: "model",
+  operands: "one",
   async run(args: Args, cee: string): Promise<number> {
     const names = ["data", "text", "pair", "label", "limit", "json"];
     const read = createReader(args, [...modelOptionNames, ...names]);

@@ -1,12 +1,12 @@
 /** @file `cee export`: a trained model as one ONNX file with its exits inside, compared with the library afterwards. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import type { ExportAgreement, ExportedModel, LoadPartsOptions } from "@cee/consistentee";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { createProgressLine } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { modelParts, withPluginHint } from "./model-options.js";
+import { modelOf, modelParts, withPluginHint } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} export <folder or hub id> [options]
 
@@ -40,7 +40,6 @@ Examples:
 `;
 
 const OPTIONS = [
-  "model",
   "out",
   "rows",
   "precision",
@@ -56,17 +55,13 @@ export const exportCommand: CeeCommand = {
   help,
   flags: ["force", "exit-logits", "json"],
   lists: ["plugin"],
-  operand: "model",
+  operands: "one",
   async run(args: Args, cee: string): Promise<number> {
     const read = createReader(args, [...OPTIONS, "force", "exit-logits", "json"]);
-    const model = read.text("model");
-    if (model === undefined)
-      throw new BenchError(
-        "BAD_OPTION",
-        "export",
-        `expected a folder or a hub id, got nothing. Try: ${cee} export ./my-model`,
-      );
+    const model = modelOf(args, "export", cee);
     const out = read.text("out") ?? "model.onnx";
+    if (statSync(out, { throwIfNoEntry: false })?.isDirectory())
+      throw new BenchError("BAD_OPTION", "--out", `${out} is a folder. Name a file.`);
     if (args.force !== true && existsSync(out))
       throw new BenchError(
         "BAD_OPTION",

@@ -1,9 +1,10 @@
 /** @file What commands that open a trained model take alike. */
 import type { FromPretrainedOptions } from "@cee/consistentee";
+import { operandsOf } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import type { Args, OptionReader } from "../glue/options.js";
 
-export const modelOptionNames = ["model", "strategy", "plugin", "threads", "runtime", "max-length"];
+export const modelOptionNames = ["strategy", "plugin", "threads", "runtime", "max-length"];
 
 export const modelHelp = `  --strategy <name>     another strategy than the saved one; one that learns must be the saved one
   --plugin <s>          a strategy of yours that the folder or --strategy names: a file or a package; may be repeated. It is
@@ -16,8 +17,8 @@ const runtimes = ["auto", "onnxruntime-node", "onnxruntime-web", "eager"] as con
 
 /** The folder or hub id. @throws BenchError `BAD_OPTION` */
 export function modelOf(args: Args, command: string, cee: string): string {
-  const { model } = args;
-  if (typeof model === "string" && model !== "") return model;
+  const [model] = operandsOf(args);
+  if (model) return model;
   throw new BenchError(
     "BAD_OPTION",
     command,

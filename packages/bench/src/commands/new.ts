@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { operandsOf } from "../arguments.js";
 import { BenchError, suggestNames } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { isSource } from "../plugins/load.js";
@@ -45,10 +46,10 @@ export const newCommand: CeeCommand = {
   help,
   flags: ["json"],
   lists: [],
-  operands: "words",
+  operands: "many",
   async run(args: Args, cee: string): Promise<number> {
-    const read = createReader(args, ["words", "out", "json"]);
-    const [kind, ...names] = (args.words ?? []) as readonly string[];
+    const read = createReader(args, ["out", "json"]);
+    const [kind, ...names] = operandsOf(args);
     if (kind !== "strategy")
       throw new BenchError(
         "BAD_OPTION",

@@ -3,6 +3,7 @@ import { createReadStream, existsSync, statSync } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { ClassifyInput, EarlyExitModel, Prediction } from "@cee/consistentee";
+import { operandsOf } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
@@ -40,13 +41,10 @@ export const predictCommand: CeeCommand = {
   help,
   flags: ["jsonl"],
   lists: ["plugin"],
-  operands: "words",
+  operands: "many",
   async run(args: Args, cee: string): Promise<number> {
-    const read = createReader(args, [
-      ...modelOptionNames,
-      ...["words", "file", "jsonl", "max-layer"],
-    ]);
-    const [folder, ...texts] = (args.words ?? []) as readonly string[];
+    const read = createReader(args, [...modelOptionNames, ...["file", "jsonl", "max-layer"]]);
+    const [folder, ...texts] = operandsOf(args);
     if (folder === undefined)
       throw new BenchError(
         "BAD_OPTION",

@@ -8,6 +8,7 @@ import {
   pretrain,
 } from "@cee/backbone";
 import { createEngine } from "@cee/engine";
+import { operandsOf } from "../arguments.js";
 import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { createProgressLine, duration, type ProgressLine } from "../glue/progress.js";
@@ -43,13 +44,13 @@ export const pretrainCommand: CeeCommand = {
   flags: ["progress"],
   lists: ["corpus"],
   // A shell turns --corpus a/*.txt into one value and words that follow.
-  operands: "files",
+  operands: "many",
   async run(args: Args, cee: string): Promise<number> {
     const read = createReader(args, [
-      ...["corpus", "files", "config", "out", "init", "cache", "minutes", "threads", "export"],
+      ...["corpus", "config", "out", "init", "cache", "minutes", "threads", "export"],
       "progress",
     ]);
-    const corpus = [args.corpus ?? [], args.files ?? []].flat() as readonly string[];
+    const corpus = [args.corpus ?? [], operandsOf(args)].flat() as readonly string[];
     if (corpus.includes(""))
       throw new BenchError("BAD_OPTION", "--corpus", "expected a file or folder, got nothing.");
     const [config, out, exported] = [read.text("config"), read.text("out"), read.text("export")];

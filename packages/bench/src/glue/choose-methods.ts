@@ -14,7 +14,7 @@ import {
 } from "../plugins/load-plugins.js";
 import { knownStrategies } from "../plugins/registry.js";
 import { pluginSeconds } from "../plugins/vet.js";
-import { chooseNames, fold, type GlueOptions } from "./options.js";
+import { checkStrategyOptions, chooseNames, fold, type GlueOptions } from "./options.js";
 
 export interface ChosenMethods {
   /** In the order of the table; full depth, which every method is measured against, always leads. */
@@ -76,6 +76,11 @@ export async function chooseMethods(
     added.set(name, methodOf(plugin, strategyOptions[name] ?? {}));
     if (plugin.source !== undefined) sources[name] = plugin.source;
   }
+  // The name of a strategy that could not be loaded is not known.
+  if (refused.length === 0)
+    checkStrategyOptions(strategyOptions, [...added.keys()], (name) =>
+      adviseOnOptions(name, [...added.keys()]),
+    );
   const available = [...builtIn, ...added.values()];
   const names = chooseNames(
     methods.length > 0 || allMethods ? methods : defaultMethodNames,
@@ -102,6 +107,12 @@ export async function chooseMethods(
     refused,
     head,
   };
+}
+
+function adviseOnOptions(name: string, added: readonly string[]): string {
+  if (methodNames.includes(name))
+    return "It is a method of the table, and those have the options of their presets. Leave it out.";
+  return added.length > 0 ? suggestNames(name, added) : "Add the strategy with --strategy.";
 }
 
 function methodOf(

@@ -1,5 +1,6 @@
 /** @file The options of `bench glue`, checked before anything is loaded. */
 import { existsSync, statSync } from "node:fs";
+import { OPERANDS } from "../arguments.js";
 import { BenchError, suggestNames } from "../errors.js";
 
 export interface GlueOptions {
@@ -151,11 +152,11 @@ export type OptionReader = ReturnType<typeof createReader>;
 /** Typed access to options. @throws BenchError `UNKNOWN_OPTION` for one that is not among `names` */
 export function createReader(args: Args, names: readonly string[]) {
   for (const name of Object.keys(args))
-    if (!names.includes(name))
+    if (name !== OPERANDS && !names.includes(name))
       throw new BenchError(
         "UNKNOWN_OPTION",
         `--${name}`,
-        `there is no such option. ${suggestNames(name, names)}`,
+        `there is no such option. ${suggestNames(name, names, (known) => `--${known}`)}`,
       );
   const bad = (name: string, expected: string, found: unknown) =>
     new BenchError(
@@ -287,6 +288,21 @@ export function strategyOptionsOf(text: string | undefined): GlueOptions["strate
     "--strategy-options",
     `expected JSON with an object per strategy, such as '{"my-rule": {"margin": 0.4}}', got "${text.slice(0, 200)}".`,
   );
+}
+
+/** @throws BenchError `BAD_OPTION` where there are options of a strategy that is not among `names` */
+export function checkStrategyOptions(
+  options: GlueOptions["strategyOptions"],
+  names: readonly string[],
+  advise: (name: string) => string = (name) => suggestNames(name, names),
+): void {
+  for (const name of Object.keys(options))
+    if (!names.includes(name))
+      throw new BenchError(
+        "BAD_OPTION",
+        "--strategy-options",
+        `no strategy of this run that takes options is called "${name}". ${advise(name)}`,
+      );
 }
 
 function hubUrlOf(read: OptionReader): string | undefined {

@@ -2,7 +2,7 @@
 import { consistentEE } from "@cee/consistentee";
 import type { AnyExitStrategyFactory, ExitHead } from "@cee/exit-policies";
 import { BenchError, suggestNames } from "../errors.js";
-import { fold } from "../glue/options.js";
+import { checkStrategyOptions, fold } from "../glue/options.js";
 import { consistentEEMethod } from "../methods/consistentee.js";
 import { layerWiseRecipes } from "../methods/layer-wise.js";
 import type { Method } from "../methods/method.js";
@@ -30,7 +30,7 @@ export interface Trainable {
 
 /**
  * Finds what a user named.
- * @throws BenchError `UNKNOWN_METHOD`; `BAD_OPTION` for a plugin that is broken or options that are refused
+ * @throws BenchError `UNKNOWN_METHOD`; `BAD_OPTION` for a plugin that is broken, or options that are refused or of another strategy
  */
 export async function findTrainable(
   specifier: string,
@@ -45,7 +45,10 @@ export async function findTrainable(
   },
 ): Promise<Trainable> {
   const name = fold(specifier);
-  const given = (known: string) => ({ options: strategyOptions[known] ?? {} });
+  const given = (known: string) => {
+    checkStrategyOptions(strategyOptions, [known]);
+    return { options: strategyOptions[known] ?? {} };
+  };
   if (name === fold(consistentEE.strategyName))
     return {
       method: consistentEEMethod({
@@ -66,7 +69,7 @@ export async function findTrainable(
   );
   if ("problem" in plugin) throw new BenchError("BAD_OPTION", "--strategy", plugin.problem);
   const { strategy, head, source } = plugin;
-  const options = strategyOptions[strategy.strategyName] ?? {};
+  const { options } = given(strategy.strategyName);
   return {
     method: strategyMethod(strategy, {
       title: strategy.strategyName,
