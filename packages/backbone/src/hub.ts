@@ -70,7 +70,13 @@ export async function resolveModel(
   if (offline) return cachedFolder(model, pointer, idOrFolder, revision);
 
   const client = createClient(hub, options);
-  const info = await client.info(idOrFolder, revision);
+  const info = await client.info(idOrFolder, revision).catch((cause: unknown) => {
+    if (!(cause instanceof BackboneError)) throw cause;
+    const { code, who, message } = cause;
+    const found = `${who} ${message.slice(who.length + 3)}`;
+    const problem = `there is no such folder, and no such model could be found: ${found}`;
+    throw new BackboneError(code, idOrFolder, problem, { cause });
+  });
   const folder = join(model, info.commit);
   const marker = join(folder, ".complete");
   if (!(await exists(marker))) {
@@ -100,8 +106,8 @@ function checkId(id: string, revision: string): void {
   if (parts.length > 2 || !parts.every((part) => PART.test(part) && !part.includes(".."))) {
     throw new BackboneError(
       "BAD_OPTION",
-      "resolveModel",
-      `there is no folder ${JSON.stringify(id)}, and it is no model name either. Give a folder, or a name such as "owner/model".`,
+      id,
+      'there is no such folder, and it is no model name either. Give a folder, or a name such as "owner/model".',
     );
   }
   if (!revision.split("/").every((part) => PART.test(part) && !part.includes(".."))) {

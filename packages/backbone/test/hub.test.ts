@@ -234,7 +234,8 @@ describe("models from the hub", () => {
     const error = await errorOf(
       resolveModel(id, { cacheDir: scratchFolder(), hubUrl: hub.url, attempts: 1 }),
     );
-    expect(error.code).toBe(code);
+    expect(error).toMatchObject({ code, who: id });
+    expect(error.message).toContain(`[${id}] there is no such folder, and `);
     expect(error.message).toContain(text);
   });
 

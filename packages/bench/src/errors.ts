@@ -1,5 +1,7 @@
 /** @file The error of this package: `[who] what is wrong, got what. What to do.` */
 
+import { existsSync, readdirSync } from "node:fs";
+
 export type BenchErrorCode =
   | "MISSING_FILE"
   | "BAD_FILE"
@@ -37,15 +39,54 @@ export function suggestNames(
   known: readonly string[],
   typed: (name: string) => string = (name) => name,
 ): string {
+  const near = nearest(name, known);
+  const hint = near === undefined ? "" : `Did you mean "${typed(near)}"? `;
+  return `${hint}Known: ${known.map(typed).join(", ")}.`;
+}
+
+/**
+ * The error of a model that is not there, with what may have been meant: one of `known`, or a folder of a similar name beside
+ * it. Any other error is returned as it is.
+ */
+export function withModelHint(
+  cause: unknown,
+  model: string,
+  known: readonly string[] = [],
+): unknown {
+  const { code, who, message } = (cause ?? {}) as {
+    code?: unknown;
+    who?: unknown;
+    message: string;
+  };
+  const isMissing = (code === "BAD_OPTION" || code === "DOWNLOAD_FAILED") && who === model;
+  if (!isMissing || existsSync(model)) return cause;
+  const near = nearest(model, known) ?? folderLike(model);
+  if (near === undefined) return cause;
+  const text = `${message.slice(model.length + 3)} Did you mean "${near}"?`;
+  return new BenchError(code, model, text, { cause });
+}
+
+/** A folder with a similar name in the same place, written as the given one. */
+function folderLike(folder: string): string | undefined {
+  const [, place = "", name = ""] = /^(.*?)([^/\\]*)[/\\]*$/s.exec(folder) ?? [];
+  try {
+    const entries = readdirSync(place || ".", { withFileTypes: true });
+    const folders = entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
+    const near = nearest(name, folders);
+    return near === undefined ? undefined : `${place}${near}`;
+  } catch {
+    // Its place is not there either.
+    return undefined;
+  }
+}
+
+function nearest(name: string, known: readonly string[]): string | undefined {
   const folded = name.toLowerCase();
   const near = known
     .map((candidate) => ({ candidate, distance: editDistance(folded, candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)[0];
-  const hint =
-    near && near.distance <= Math.max(1, Math.floor(near.candidate.length / 2))
-      ? `Did you mean "${typed(near.candidate)}"? `
-      : "";
-  return `${hint}Known: ${known.map(typed).join(", ")}.`;
+  const isNear = near && near.distance <= Math.max(1, Math.floor(near.candidate.length / 2));
+  return isNear ? near.candidate : undefined;
 }
 
 function editDistance(from: string, to: string): number {

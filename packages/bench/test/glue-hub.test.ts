@@ -167,6 +167,13 @@ it("says what could not be downloaded, with nothing left behind", async () => {
     `--hub-url=${url}`,
     `--out=${path.join(folder, "run")}`,
   ]);
-  await expect(model).rejects.toMatchObject({ code: "DOWNLOAD_FAILED" });
+  await expect(model).rejects.toMatchObject({ code: "DOWNLOAD_FAILED", who: "tests/nothing" });
+  const mistyped = [
+    "--tasks=sentiment",
+    "--backbone=mni",
+    `--hub-url=${url}`,
+    `--out=${folder}/run`,
+  ];
+  await expect(bench(mistyped)).rejects.toThrow('Did you mean "mini"?');
   expect(await readdir(folder)).toEqual([]);
 });

@@ -214,6 +214,7 @@ export const head = defineExitHead({
     [["--data", "a.csv"], "--out", 2, "is needed"],
     [["--data", "a.csv", "--out", "x", "--stategy", "entropy"], "--stategy", 2, '"--strategy"'],
     [["--data", "nowhere.csv", "--out", "x"], "nowhere.csv", 1, "no such file"],
+    [["--data", "a.csv", "--out", "x", "--backbone", "frsh:2x8"], "--backbone", 2, "Give mini,"],
     [["--data", "a.csv", "--out", "x", "--labels", "a"], "--labels", 2, "at least two"],
     [["--data", "a.csv", "--out", "x", "--max-loss", "2"], "--max-loss", 2, "from 0 to 1"],
   ] as const)("%j is refused", async (words, who, code, message) => {
@@ -320,6 +321,24 @@ describe("cee predict", { timeout: 120_000 }, () => {
     const closed = await child(["predict", model], many, (close) => close()).done;
     expect(closed.code).toBe(141);
     expect(closed.stderr).toMatch(/^\[predict\] whoever read the answers is gone; .*\n$/);
+  });
+
+  it("suggests a folder of a similar name", async () => {
+    // No server is there: the name may be a model's of the hub.
+    vi.stubEnv("HF_ENDPOINT", "http://127.0.0.1:9");
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await expect(cee(["predict", `${model}s`, "text"])).rejects.toMatchObject({
+      code: "BAD_OPTION",
+      who: `${model}s`,
+      message: expect.stringMatching(/there is no such folder, .* Did you mean ".*\/model"\?$/),
+    });
+    await expect(cee(["predict", "examples/trian", "text"])).rejects.toMatchObject({
+      code: "DOWNLOAD_FAILED",
+      who: "examples/trian",
+      message: expect.stringMatching(
+        /there is no such folder, .* Did you mean "examples\/train"\?$/,
+      ),
+    });
   });
 
   it.each([

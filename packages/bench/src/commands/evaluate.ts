@@ -11,7 +11,7 @@ import {
   modelHelp,
   modelOf,
   modelOptionNames,
-  withPluginHint,
+  withHints,
 } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} evaluate <model> --data <file> [options]
@@ -61,7 +61,7 @@ export const evaluateCommand: CeeCommand = {
           import("../metrics/score.js"),
         ]);
       const opened = async <T>(more: object, use: (model: EarlyExitModel) => Promise<T>) => {
-        const model = await withPluginHint(
+        const model = await withHints(
           EarlyExitModel.fromPretrained(folder, { ...options, ...more }),
           { model: folder, read },
         );

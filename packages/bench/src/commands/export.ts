@@ -6,7 +6,7 @@ import { type Args, createReader } from "../glue/options.js";
 import { createProgressLine } from "../glue/progress.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { modelOf, modelParts, withPluginHint } from "./model-options.js";
+import { modelOf, modelParts, withHints } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} export <folder or hub id> [options]
 
@@ -90,7 +90,7 @@ export const exportCommand: CeeCommand = {
       };
       const exported = await during(
         "writing the file",
-        withPluginHint(
+        withHints(
           exportModel(model, out, {
             ...loading,
             ...dial,

@@ -1,7 +1,7 @@
 /** @file What commands that open a trained model take alike. */
 import type { FromPretrainedOptions } from "@cee/consistentee";
 import { operandsOf } from "../arguments.js";
-import { BenchError } from "../errors.js";
+import { BenchError, withModelHint } from "../errors.js";
 import type { Args, OptionReader } from "../glue/options.js";
 
 export const modelOptionNames = ["strategy", "plugin", "threads", "runtime", "max-length"];
@@ -52,16 +52,17 @@ export async function modelParts(
 
 /**
  * Waits for a model that is being opened or exported.
- * @throws BenchError `BAD_OPTION` that asks for the plugin where a strategy or head is not known; else what opening throws
+ * @throws BenchError `BAD_OPTION` that asks for the plugin where a strategy or head is not known; else what opening throws,
+ * with a suggestion where the model is not there
  */
-export async function withPluginHint<T>(
+export async function withHints<T>(
   opening: Promise<T>,
   { model, read }: { readonly model: string; readonly read: OptionReader },
 ): Promise<T> {
   return opening.catch((cause: unknown) => {
     const { code, who, message } = cause as { code?: unknown; who: string; message: string };
     const isStrategy = code === "UNKNOWN_STRATEGY";
-    if (!isStrategy && code !== "UNKNOWN_HEAD") throw cause;
+    if (!isStrategy && code !== "UNKNOWN_HEAD") throw withModelHint(cause, model);
     const isAsked = isStrategy && who === read.text("strategy");
     const part = isStrategy ? `strategy "${who}"` : `exit head ${/"[^"]*"/.exec(message)?.[0]}`;
     throw new BenchError(

@@ -8,7 +8,7 @@ import { BenchError } from "../errors.js";
 import { type Args, createReader } from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
 import type { CeeCommand } from "./command.js";
-import { loadingOptions, modelHelp, modelOptionNames, withPluginHint } from "./model-options.js";
+import { loadingOptions, modelHelp, modelOptionNames, withHints } from "./model-options.js";
 
 const help = (cee: string) => `Usage: ${cee} predict <model> [texts] [options]
 
@@ -56,7 +56,7 @@ export const predictCommand: CeeCommand = {
     return untilStopped(async (signal) => {
       const options = await loadingOptions(read, signal);
       const { EarlyExitModel } = await import("@cee/consistentee");
-      const model = await withPluginHint(
+      const model = await withHints(
         EarlyExitModel.fromPretrained(folder, { ...options, maxQueue: 1e6 }),
         { model: folder, read },
       );

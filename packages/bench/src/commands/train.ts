@@ -3,7 +3,13 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { quote } from "../arguments.js";
 import { BenchError } from "../errors.js";
-import { type Args, createReader, MINI, strategyOptionsOf } from "../glue/options.js";
+import {
+  type Args,
+  checkBackbone,
+  createReader,
+  MINI,
+  strategyOptionsOf,
+} from "../glue/options.js";
 import { untilStopped } from "../glue/stop.js";
 import type { TrainReport } from "../train/train-model.js";
 import type { CeeCommand } from "./command.js";
@@ -147,6 +153,7 @@ function parse(args: Args, cee: string) {
   const out = needed("out", "a folder for the model after --out");
   checkOut(out);
   const backbone = read.text("backbone") ?? MINI;
+  checkBackbone(backbone);
   const isSmall = backbone === MINI || backbone.startsWith("fresh:");
   const seed = read.whole("seed", 0) ?? 42;
   const labels = read.list("labels");

@@ -12,7 +12,7 @@ import { resolveModel } from "@cee/backbone/hub";
 import type { ExitHead } from "@cee/exit-policies";
 import { modelFolder } from "@cee/model-mini";
 import type { LoadedTask } from "../data/task.js";
-import { BenchError } from "../errors.js";
+import { BenchError, withModelHint } from "../errors.js";
 import { MINI, parseFresh } from "./options.js";
 import type { ProgressLine } from "./progress.js";
 
@@ -53,6 +53,8 @@ export async function prepareBackbone(options: BackboneOptions): Promise<ExitEnc
     ...(signal === undefined ? {} : { signal }),
     onProgress: ({ file, received }) =>
       progress.update(`downloading ${file}, ${(received / 1e6).toFixed(1)} MB`),
+  }).catch((cause: unknown) => {
+    throw withModelHint(cause, name, [MINI]);
   });
   const encoder = await loadExitEncoder(folder, { ...kind, head, freshHeads: true, seed });
   // That the heads of pre-training are left behind is news for a folder of somebody else's only.

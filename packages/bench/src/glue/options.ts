@@ -346,7 +346,8 @@ export function parseFresh(spec: string): FreshBackbone {
   );
 }
 
-function checkBackbone(spec: string): void {
+/** @throws BenchError `BAD_OPTION` for what can be neither sizes, nor a folder, nor a model's name */
+export function checkBackbone(spec: string): void {
   if (spec.startsWith("fresh")) parseFresh(spec);
   else if (spec !== MINI && !existsSync(spec) && !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(spec))
     throw new BenchError(
