@@ -1,4 +1,5 @@
 /** @file The program `cee`: its commands. What a command needs is loaded when it runs. */
+import { createRequire } from "node:module";
 import { main } from "./cli.js";
 import { type CeeCommand, runCommand } from "./commands/command.js";
 import { BenchError, suggestNames } from "./errors.js";
@@ -74,6 +75,7 @@ Start here:
   ${cee} new strategy margin                      a strategy of your own, with its test
   ${cee} bench glue                               methods compared on small generated tasks, in minutes
   ${cee} <command> --help                         a command's options, with examples
+  ${cee} --version                                the version of this program
 
 Results go to standard output, everything else to standard error: on a terminal a line that shows progress, in a pipe only
 what is said at the start and of each finished part. CEE_DEBUG=1 prints where an error comes from. Exit codes: 0 done, 1
@@ -96,6 +98,12 @@ export async function cee(
     const [command, ...more] = rest.filter((word) => !isHelp(word));
     if (command !== undefined) return cee([command, ...more, "--help"], names);
     process.stdout.write(overview(names));
+    return 0;
+  }
+  if (first === "--version") {
+    // One folder up from here, and from what is built.
+    const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
+    process.stdout.write(`${version}\n`);
     return 0;
   }
   const command = Object.hasOwn(commands, first) ? commands[first] : undefined;

@@ -19,7 +19,8 @@ let folder = "";
 beforeAll(() => {
   mkdirSync(join(home, ".cache"), { recursive: true });
   folder = mkdtempSync(join(home, ".cache", "bin-"));
-  cpSync(join(home, "bin"), join(folder, "bin"), { recursive: true });
+  for (const part of ["bin", "package.json"])
+    cpSync(join(home, part), join(folder, part), { recursive: true });
   const tsup = join(dirname(require.resolve("tsup/package.json")), "dist/cli-default.js");
   const { status, stdout, stderr } = node([tsup, "--no-dts", "--out-dir", join(folder, "dist")]);
   expect(status, stdout + stderr).toBe(0);
@@ -58,6 +59,14 @@ describe("the built program", () => {
     const { status, stdout, stderr } = cee(...words);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
     expect(stderr).toContain(part);
+  });
+
+  it("says its version", () => {
+    expect(cee("--version")).toMatchObject({
+      status: 0,
+      stdout: `${manifest.version}\n`,
+      stderr: "",
+    });
   });
 
   it("brings the template of a strategy", () => {

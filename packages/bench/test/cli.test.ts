@@ -104,6 +104,7 @@ describe("usage errors", () => {
     [["glue", "--methods", "pcee"], "add --strategy pcee"],
     [["glue", "--strategy", "./nowhere.js"], "no file at"],
     [["glue", "--strategy", "patiense"], 'Did you mean "patience"?'],
+    [["glue", "--strategy", "nowhere.ts"], "such as ./nowhere.ts."],
     [["glue", "--strategy-options", '{"entropi": {}}'], "Add the strategy with --strategy."],
     [["paper", "--strategy-options", '{"entropy": {}}'], "It is a method of the table"],
     [

@@ -274,9 +274,19 @@ describe("strategies", () => {
       const [file, ...more] = words;
       const error = await cause(run(file, ...more));
       expect((error as Error).message).toContain(message);
+      // One name of the plugin, and no other, comes first.
+      expect((error as Error).message).not.toContain("] [");
       expect(exitCodeOf(error)).toBe(2);
     }
     expect(await readdir(folder)).not.toContain("run");
+  });
+
+  it("a slip in its syntax is said on one line, with its place", async () => {
+    const folder = await temporaryFolder({
+      "slip.ts": strategySource("slip").replace("({ probs }) =>", "({ probs } =>"),
+    });
+    const refusal = await vetPlugin("strategy", "./slip.ts", { from: folder });
+    expect(refusal?.problem).toMatch(/^\[\.\/slip\.ts\] loading .*slip\.ts:\d+:\d+: ERROR: .*$/);
   });
 
   it("one that never returns is stopped after the time limit, whatever it is doing", {

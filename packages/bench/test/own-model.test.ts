@@ -323,6 +323,15 @@ describe("cee predict", { timeout: 120_000 }, () => {
     expect(closed.stderr).toMatch(/^\[predict\] whoever read the answers is gone; .*\n$/);
   });
 
+  it("refuses a layer that the model does not have", async () => {
+    const error = await run(["predict", model, "text", "--max-layer=4"]).catch((cause) => cause);
+    expect(error).toMatchObject({
+      who: "--max-layer",
+      message: expect.stringContaining("most 3,"),
+    });
+    expect(exitCodeOf(error)).toBe(2);
+  });
+
   it("suggests a folder of a similar name", async () => {
     // No server is there: the name may be a model's of the hub.
     vi.stubEnv("HF_ENDPOINT", "http://127.0.0.1:9");

@@ -78,7 +78,7 @@ export async function resolveExitHead(
         [specifier, `exit-head-${specifier}`],
         from,
         (looked) =>
-          `there is no package ${looked} in or above ${from}. A file is named with its path, such as ./${specifier}.js.`,
+          `there is no package ${looked} in or above ${from}. A file is named with its path, such as ${asPath(specifier)}.`,
       );
   const module = await load(specifier, url, own);
   const { default: main, head = main } = { ...module, ...inner(module) };
@@ -108,8 +108,13 @@ export async function findPlugin(
     names,
     from,
     (looked) =>
-      `${unknownName(specifier, registry.names)} No package ${looked} is installed in or above ${from} either; a file is named with its path, such as ./${specifier}.js.`,
+      `${unknownName(specifier, registry.names)} No package ${looked} is installed in or above ${from} either; a file is named with its path, such as ${asPath(specifier)}.`,
   );
+}
+
+/** A name that ends like a file may have been meant as one. */
+function asPath(specifier: string): string {
+  return `./${specifier}${/\.[cm]?[jt]sx?$/.test(specifier) ? "" : ".js"}`;
 }
 
 function isPath(specifier: string): boolean {
@@ -259,7 +264,10 @@ async function load(specifier: string, url: string, own: ResolveOptions["load"])
     throw new ExitStrategyError(
       "STRATEGY_THREW",
       specifier,
-      `loading ${url} failed: ${messageOf(cause)}. Correct the module.`,
+      // A compiler says on lines of their own what is wrong where.
+      `loading ${url} failed: ${messageOf(cause)
+        .trim()
+        .replaceAll(/\s*\n\s*/g, " ")}. Correct the module.`,
       { cause },
     );
   }

@@ -61,6 +61,12 @@ export const predictCommand: CeeCommand = {
         { model: folder, read },
       );
       try {
+        if (maxLayer !== undefined && maxLayer > model.layers)
+          throw new BenchError(
+            "BAD_OPTION",
+            "--max-layer",
+            `expected at most ${model.layers}, the layers of ${folder}, got ${maxLayer}.`,
+          );
         return await answerAll(model, source, maxLayer, signal);
       } finally {
         await model.dispose({ pending: "reject" });

@@ -47,7 +47,7 @@ export async function loadStrategyPlugin(
   // Before any code of it runs: a path with a slip in it costs nothing.
   const url = await findPlugin(specifier, { registry, from });
   const refusal = options.isVetted ? undefined : await vetPlugin("strategy", specifier, options);
-  if (refusal) return refused("--strategy", specifier, refusal);
+  if (refusal) return refused(specifier, refusal);
   try {
     const plugin = await resolvePlugin(specifier, { registry, from, load: loadModule });
     return { specifier, ...plugin, source: sourceOf(url) };
@@ -66,12 +66,17 @@ export async function loadHeadPlugin(specifier: string, options: VetOptions): Pr
   return resolveExitHead(specifier, { from: options.from, load: loadModule });
 }
 
-function refused(option: string, specifier: string, { problem, code }: Refusal): RefusedPlugin {
+function refused(specifier: string, { problem, code }: Refusal): RefusedPlugin {
+  const advice =
+    code === "INVALID_OPTIONS"
+      ? " Give other options with --strategy-options, or give the option a default in the schema."
+      : "";
   if (USAGE.includes(code))
     throw new BenchError(
       "BAD_OPTION",
-      option,
-      `${problem}${code === "INVALID_OPTIONS" ? " Give other options with --strategy-options, or give the option a default in the schema." : ""}`,
+      specifier,
+      // A user knows the strategy that complains by what was typed.
+      `${problem.replace(/^(\[[^\]]*\] )+/, "")}${advice}`,
     );
   return { specifier, problem };
 }
