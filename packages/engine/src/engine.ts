@@ -37,14 +37,14 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
     return eagerEngine(options, reasons);
   }
   const providers = options.providers ?? ["cpu"];
-  const { profile } = options;
+  const { profile, spin = false } = options;
   if (profile !== undefined && runtime.name !== "onnxruntime-node")
     throw new EngineError(
       "BAD_OPTION",
       `[engine] profile needs onnxruntime-node, got ${runtime.name}. Leave profile out, or install onnxruntime-node.`,
     );
   const graphs = graphCacheOf(options, runtime, providers);
-  const sessions = new SessionCache(runtime, { providers, threads, profile }, graphs);
+  const sessions = new SessionCache(runtime, { providers, threads, spin, profile }, graphs);
   // Whoever asked for a runtime by name knows of the others.
   const hint =
     runtime.name === "onnxruntime-node" || wanted !== "auto"
@@ -53,7 +53,7 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const used =
     runtime.name === "onnxruntime-web"
       ? "1 thread"
-      : `${threads} thread${threads === 1 ? "" : "s"}`;
+      : `${threads} thread${threads === 1 ? "" : "s"}${spin ? " that spin" : ""}`;
   const where = runtime.name === "onnxruntime-web" ? "wasm" : providers.join(", ");
   const description = `compiled, ${runtime.name} on ${where}, ${used}${hint}`;
   options.log?.(description);

@@ -62,6 +62,8 @@ function firstLine(cause: unknown): string {
 export interface SessionOptions {
   readonly providers: readonly string[];
   readonly threads: number;
+  /** Whether threads spin while a graph runs. */
+  readonly spin: boolean;
   /** What the file names of profiles start with. */
   readonly profile?: string | undefined;
 }
@@ -184,7 +186,7 @@ export class SessionCache {
     ownMemory: boolean,
     choose: (maker: SessionMaker<InferenceSession>) => Promise<InferenceSession>,
   ): Promise<InferenceSession> {
-    const { providers, threads, profile } = this.options;
+    const { providers, threads, spin, profile } = this.options;
     const isWeb = this.runtime.name === "onnxruntime-web";
     if (isWeb && this.runtime.module.env.wasm) this.runtime.module.env.wasm.numThreads = 1;
     try {
@@ -203,9 +205,13 @@ export class SessionCache {
         interOpNumThreads: 1,
         enableCpuMemArena: ownMemory || isWeb,
         ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
-        // Spinning threads of one session starve the next one when several run in turn.
+        // Threads that went on spinning behind a run would starve the next session where several run in turn.
         extra: {
-          session: { intra_op: { allow_spinning: "0" }, inter_op: { allow_spinning: "0" } },
+          session: {
+            intra_op: { allow_spinning: spin ? "1" : "0" },
+            inter_op: { allow_spinning: "0" },
+            force_spinning_stop: "1",
+          },
         },
       };
       const { InferenceSession: sessions } = this.runtime.module;

@@ -58,6 +58,12 @@ export interface EngineOptions {
    */
   readonly threads?: number;
   /**
+   * Whether ONNX Runtime's threads spin while a graph runs, instead of sleeping between its operations; behind it they sleep
+   * either way. Answers come sooner where processors are idle, and much later where others need them; onnxruntime-node only.
+   * @default false
+   */
+  readonly spin?: boolean;
+  /**
    * Path that ONNX Runtime's profiles start with, a JSON file of every session's kernels and their times, written when the
    * session ends; onnxruntime-node only. Profiling slows small kernels down.
    * @default none is written

@@ -441,6 +441,23 @@ describe("createEngine", () => {
     expect(eager.description).toContain("cpu");
   });
 
+  it("lets threads spin while a graph runs, to the same numbers", async () => {
+    const spinning = await createEngine({ threads: 2, spin: true, runtime: "onnxruntime-node" });
+    expect(spinning.description).toBe("compiled, onnxruntime-node on cpu, 2 threads that spin");
+    const x = float([64, 48]);
+    const answers = [];
+    for (const one of [engine, spinning]) {
+      const f = one.compile(
+        ({ x }: { x: tf.Tensor2D }) => ({ y: tf.matMul(tf.softmax(x), x, true, false) }),
+        { name: "spin", inputs: { x: { dtype: "float32", shape: ["rows", 48] } } },
+      );
+      answers.push(await f.run({ x }));
+      await f.dispose();
+    }
+    expect(answers[1]).toEqual(answers[0]);
+    await spinning.dispose();
+  });
+
   it("takes the runtime from the environment where no option says otherwise", async () => {
     process.env.CEE_RUNTIME = "onnxruntime-web";
     try {

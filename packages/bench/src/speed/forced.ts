@@ -30,6 +30,7 @@ import type { SpeedTorch } from "./torch.js";
 export const SYSTEMS = {
   truncated: "model that ends there",
   full: "full depth, one graph",
+  fullSpinning: "full depth, threads that spin",
   graph: "exits in the graph",
   file: "exported file",
   loop: "layer by layer",

@@ -14,6 +14,8 @@ export const IN_ORDER = "full depth, in order";
 
 export interface FullOptions {
   readonly engine: Engine;
+  /** One whose threads spin while a graph runs, as those of others do by default. */
+  readonly spinning: Engine;
   readonly encoder: ExitEncoder;
   readonly sizes: SpeedSizes;
   readonly rounds: number;
@@ -30,8 +32,10 @@ export async function measureFull(
   options: FullOptions,
   batches: readonly number[],
 ): Promise<FullPart[]> {
-  const { engine, encoder, sizes, rounds, seed, rng, transformers, signal, progress } = options;
+  const { engine, spinning, encoder, sizes, rounds, seed, rng } = options;
+  const { transformers, signal, progress } = options;
   const full = openFlat(engine, encoder, encoder.params);
+  const fullSpinning = openFlat(spinning, encoder, encoder.params);
   const parts: FullPart[] = [];
   try {
     for (const size of batches) {
@@ -39,9 +43,11 @@ export async function measureFull(
       const batch = forcedBatch(sizes, layers, seed);
       const logits = await full.logits(batch);
       checkSame(SYSTEMS.transformers, await transformers.same.logits(batch), logits);
+      checkSame(SYSTEMS.fullSpinning, await fullSpinning.logits(batch), logits);
       const times = await interleave(
         [
           candidate(SYSTEMS.full, () => full.logits(batch)),
+          candidate(SYSTEMS.fullSpinning, () => fullSpinning.logits(batch)),
           candidate(SYSTEMS.transformers, () => transformers.same.logits(batch)),
           candidate(SYSTEMS.transformersOwn, () => transformers.own.logits(batch)),
         ],
@@ -59,6 +65,7 @@ export async function measureFull(
     }
   } finally {
     await full.dispose();
+    await fullSpinning.dispose();
   }
   return parts;
 }

@@ -115,7 +115,11 @@ export async function runSpeed(
       versions["@huggingface/transformers"] = same.version;
       const spinning = await openTransformers(encoder, { threads, spinning: true });
       if ("missing" in spinning) throw new Error("internal: found once, not twice");
-      const peers = { ...shared, transformers: { same, own: spinning } };
+      const ownSpinning = await createEngine({ runtime: engine.runtime, threads, spin: true });
+      const peers = {
+        ...{ ...shared, spinning: ownSpinning },
+        transformers: { same, own: spinning },
+      };
       const data = { name: task.task.title, texts: task.splits.dev.map(({ text }) => text) };
       try {
         for (const name of beside)
@@ -130,6 +134,7 @@ export async function runSpeed(
       } finally {
         await same.close();
         await spinning.close();
+        await ownSpinning.dispose();
       }
     }
     for (const name of left(["trained", "memory"])) {
@@ -177,7 +182,7 @@ function partName(part: SpeedPartName, width: number | undefined): string {
 function collectParts(out: string, engine: Engine) {
   const finished = openFinished(join(out, "parts"));
   const versions: Record<string, string> = { ...versionsOf(engine) };
-  const notes: string[] = [`Systems of this project: ${engine.description}; threads do not spin.`];
+  const notes: string[] = [`Systems of this project: ${engine.description}; threads do not spin, but where it says so.`];
   const lists = {
     depths: [] as DepthPart[],
     mixed: [] as MixedPart[],

@@ -13,6 +13,11 @@ export interface RunnerOptions {
   /** Of ONNX Runtime, within one operation. @default the processors available to this process */
   readonly threads?: number;
   /**
+   * Whether the threads spin while a graph runs: for a machine whose processors nobody else needs.
+   * @default false
+   */
+  readonly spin?: boolean;
+  /**
    * Runs a request that is alone in one graph with the exits inside, where the strategy has a tensor form: faster than layer
    * by layer, for a second copy of the weights. On the processor alone.
    * @default true
@@ -28,10 +33,11 @@ export interface OpenedRunner {
 }
 
 /** Creates the engine that these options ask for. */
-export function openEngine({ runtime, device, threads }: RunnerOptions): Promise<Engine> {
+export function openEngine({ runtime, device, threads, spin }: RunnerOptions): Promise<Engine> {
   return createEngine({
     ...(runtime !== undefined && { runtime }),
     ...(threads !== undefined && { threads }),
+    ...(spin !== undefined && { spin }),
     ...(device !== undefined && { providers: device === "cpu" ? ["cpu"] : [device, "cpu"] }),
   });
 }
