@@ -182,7 +182,9 @@ function partName(part: SpeedPartName, width: number | undefined): string {
 function collectParts(out: string, engine: Engine) {
   const finished = openFinished(join(out, "parts"));
   const versions: Record<string, string> = { ...versionsOf(engine) };
-  const notes: string[] = [`Systems of this project: ${engine.description}; threads do not spin, but where it says so.`];
+  const notes: string[] = [
+    `Systems of this project: ${engine.description}; threads do not spin, but where it says so.`,
+  ];
   const lists = {
     depths: [] as DepthPart[],
     mixed: [] as MixedPart[],
