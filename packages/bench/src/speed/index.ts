@@ -260,7 +260,7 @@ function unitsOf({ widths, depth, rounds, batches, parts, transformers }: SpeedO
 }
 
 function peerBatches(batches: readonly number[]): number[] {
-  return [1, Math.max(...batches)];
+  return [...new Set([1, Math.max(...batches)])];
 }
 
 /** Rounds of the sentences, which take long. */
