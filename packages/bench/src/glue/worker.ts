@@ -11,6 +11,14 @@ function send(message: FromWorker): void {
   if (process.connected) process.send?.(message);
 }
 
+/** Sends and waits until all of it is on its way: what a closed channel has not taken is lost. */
+function deliver(message: FromWorker): Promise<void> {
+  return new Promise((resolve) => {
+    if (!process.connected || !process.send) resolve();
+    else process.send(message, undefined, undefined, () => resolve());
+  });
+}
+
 // Ctrl-C reaches every process of a terminal; the run decides what it means.
 for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => undefined);
 process.on("disconnect", () => {
@@ -61,11 +69,11 @@ async function work({ options, seed, companion }: WorkerOrder): Promise<void> {
   try {
     const hooks = { progress, signal: stop.signal, exclusively, isVetted: true };
     const beside = companion === undefined ? undefined : await import(companion);
-    send({ collected: await runPair(options, seed, hooks, beside?.companion) });
+    await deliver({ collected: await runPair(options, seed, hooks, beside?.companion) });
   } catch (cause) {
     const { code, who } = (cause ?? {}) as { code?: unknown; who?: unknown };
     const message = cause instanceof Error ? cause.message : String(cause);
-    send({ error: { message, code, who } });
+    await deliver({ error: { message, code, who } });
   }
   process.disconnect?.();
 }

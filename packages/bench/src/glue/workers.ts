@@ -122,7 +122,12 @@ async function runOne(
   tell(child, { order: { options: order, seed: pair.seed, companion } });
   const ended = await new Promise<string>((resolve) => {
     child.once("error", (cause) => resolve(cause.message));
-    child.once("exit", (code, by) => resolve(by ? `signal ${by}` : `exit code ${code}`));
+    child.once("exit", (code, by) => {
+      const how = by ? `signal ${by}` : `exit code ${code}`;
+      // What it sent last may still be on its way: the channel closes behind it.
+      if (child.connected) child.once("disconnect", () => resolve(how));
+      else resolve(how);
+    });
   });
   running.delete(child);
   clock.giveBack(child);
