@@ -1,7 +1,11 @@
 /** @file Tasks side by side in worker processes: the same results, and a worker that dies takes only its own cells along. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import { expect, it } from "vitest";
+import { parseArgs } from "../src/arguments.js";
+import { glueFlags, glueLists, parseGlueOptions } from "../src/glue/options.js";
+import { runGlue } from "../src/glue/run.js";
 import type { Results } from "../src/results.js";
 import { benchChild, strategySource, timeless, tiny } from "./glue-helpers.js";
 import { temporaryFolder } from "./helpers.js";
@@ -51,4 +55,26 @@ it("loses only the cells of a worker that dies", async () => {
   const results = JSON.parse(await readFile(path.join(out, "results.json"), "utf8")) as Results;
   expect(new Set(results.rows.map(({ task }) => task))).toEqual(new Set(["similarity"]));
   expect(new Set(results.failures?.map(({ task }) => task))).toEqual(new Set(["sentiment"]));
+}, 120_000);
+
+it("takes results of any size from workers", async () => {
+  const size = 4_000_000;
+  const folder = await temporaryFolder({
+    "large.mjs": `export const companion = {
+      before: async () => undefined,
+      after: async () => ({ text: "x".repeat(${size}) }),
+    };`,
+  });
+  const options = parseGlueOptions(
+    parseArgs(
+      [...settings, tasks, "--methods=full", "--workers=2", `--out=${path.join(folder, "run")}`],
+      { flags: glueFlags, lists: glueLists },
+    ),
+    "bench glue",
+  );
+  const hooks = { before: async () => undefined, after: async () => undefined };
+  const module = pathToFileURL(path.join(folder, "large.mjs")).href;
+  const { beside, results } = await runGlue(options, { companion: { hooks, module } });
+  expect(results.failures ?? []).toEqual([]);
+  expect(beside.map((found) => (found as { text: string }).text.length)).toEqual([size, size]);
 }, 120_000);
