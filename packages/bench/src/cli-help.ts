@@ -61,7 +61,8 @@ What to compare:
   --backbone <spec>        mini, the small pre-trained encoder that comes along; fresh:<layers>x<width>; a folder; or a hub
                            id such as google-bert/bert-base-uncased. fresh:mini and fresh:<folder> are the same
                            architecture and tokenizer with fresh weights
-                           (default: fresh:12x64 for generated tasks, else mini)
+                           (default: fresh:12x64 for generated tasks, of bench paper
+                           fresh:6x64, else mini)
 
 How to train:
   --preset <small|paper>   hyper-parameters: tuned for small fresh encoders, or the published ones (default: small)

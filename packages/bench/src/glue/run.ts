@@ -45,6 +45,8 @@ export interface GlueHooks {
 
 const DEFAULTS = {
   embedded: { backbone: "fresh:12x64", maxLength: 64 },
+  // Every task, and often every method: half the layers keep that under a quarter of an hour.
+  everyTask: { backbone: "fresh:6x64", maxLength: 64 },
   real: { backbone: MINI, maxLength: 128 },
 } as const;
 
@@ -99,7 +101,8 @@ async function withRun<T>(
   use: (run: Run, data: LoadedData) => Promise<T>,
 ): Promise<T> {
   const { progress = createProgressLine(), signal, exclusively = (run) => run() } = hooks;
-  const defaults = DEFAULTS[options.data === "embedded" ? "embedded" : "real"];
+  const embedded = options.allTasks === true ? "everyTask" : "embedded";
+  const defaults = DEFAULTS[options.data === "embedded" ? embedded : "real"];
   if (options.strategies.length > 0) progress.update("trying the plugins");
   const chosen = await chooseMethods(options, { signal, isVetted: hooks.isVetted === true });
   for (const { problem } of chosen.refused) progress.print(`${problem} It is left out.`);
