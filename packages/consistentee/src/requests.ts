@@ -138,9 +138,13 @@ const MOST_NAMES = 4;
 function describe(value: unknown): string {
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (typeof value !== "object" || value === null) return value === null ? "null" : typeof value;
-  const parts = Object.entries(value).map(([name, part]) => `${name}: ${describe(part)}`);
-  const shown = parts.length > MOST_NAMES ? [...parts.slice(0, MOST_NAMES), "…"] : parts;
-  return shown.length > 0 ? `{ ${shown.join(", ")} }` : "{}";
+  const entries = Object.entries(value);
+  // One level: what somebody sent may be of any depth, or contain itself.
+  const parts = entries
+    .slice(0, MOST_NAMES)
+    .map(([name, part]) => `${name}: ${part === null ? "null" : typeof part}`);
+  if (entries.length > MOST_NAMES) parts.push("…");
+  return parts.length > 0 ? `{ ${parts.join(", ")} }` : "{}";
 }
 
 function bad(who: string, message: string): ConsistentEEError {

@@ -47,6 +47,13 @@ async function all(stream: AsyncIterable<Prediction>): Promise<Prediction[]> {
   return answers;
 }
 
+/** No request, and nothing that can be written down either. */
+function circular(): unknown {
+  const one: Record<string, unknown> = { text: "good" };
+  one.pair = one;
+  return one;
+}
+
 describe("answers", () => {
   it("name the class, its probability and the layer, and rows leave at different layers", async () => {
     const model = await opened();
@@ -279,6 +286,7 @@ describe("a call", () => {
       [{ text: "good" }, /got \{ text: string \}/],
       [{ text: 3, pair: null }, /got \{ text: number, pair: null \}/],
       [{}, /got \{\}/],
+      [circular(), /got \{ text: string, pair: object \}/],
     ];
     for (const [input, message] of bad) {
       const call = model.classify(input as ClassifyInput[]);

@@ -21,7 +21,7 @@ export function compiledFunction(
 ): CompiledFunction {
   let model: Uint8Array | undefined = traceModel;
   const digest = hashOf(traceModel);
-  const key = use.ownMemory ? digest : `${digest}/shared memory`;
+  const key = use.ownMemory ? digest : `${digest}-shared`;
   const toOrt = sessions.runtime.module.Tensor;
   // Host tensors are immutable in type and shape, so their wrappers are reused while they live.
   const wrappers = new WeakMap<HostTensor, OrtTensor>();

@@ -1,6 +1,6 @@
 /**
  * @file Where a pass's hidden states lie: two arrays in turn, handed on from pass to pass. New ones for every pass would have to
- * be cleared, mapped and collected, which costs a short pass a tenth of its time.
+ * be cleared, mapped and collected, which a short pass feels.
  *
  * B = live rows, S = length, H = hidden size.
  */
