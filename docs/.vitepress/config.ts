@@ -48,10 +48,12 @@ const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path 
 
 /**
  * A figure as part of the page, so that its colours follow the page's light and dark. Where the repository is read as it is,
- * the same file is an image, whose own style follows the reader's system.
+ * the same file is an image, whose own style follows the reader's system. `undefined` for a drawing that knows nothing of the
+ * page (a report's curves, whose classes would be the page's as well): it stays an image.
  */
-function figure(file: string, description: string): string {
+function figure(file: string, description: string): string | undefined {
   const text = readFileSync(file, "utf8").trim();
+  if (!text.includes("html.dark ")) return undefined;
   const [, style = ""] = /<style>([\s\S]*?)<\/style>/.exec(text) ?? [];
   const drawing = text
     .replace(/<style>[\s\S]*?<\/style>/, "")
@@ -95,12 +97,14 @@ export default defineConfig({
       md.renderer.rules.image = (tokens, index, options, env, self) => {
         const token = tokens[index] as (typeof tokens)[number];
         const source = token.attrGet("src") ?? "";
-        return source.endsWith(".svg") && !/^[a-z]+:/.test(source)
-          ? figure(
-              path.resolve(path.dirname(env.realPath ?? env.path), source),
-              md.utils.escapeHtml(token.content),
-            )
-          : (image?.(tokens, index, options, env, self) ?? "");
+        const drawing =
+          source.endsWith(".svg") && !/^[a-z]+:/.test(source)
+            ? figure(
+                path.resolve(path.dirname(env.realPath ?? env.path), source),
+                md.utils.escapeHtml(token.content),
+              )
+            : undefined;
+        return drawing ?? image?.(tokens, index, options, env, self) ?? "";
       };
       md.core.ruler.push("links-on-the-site", ({ tokens, env }) => {
         const from = path.relative(root, env.realPath ?? env.path).replaceAll("\\", "/");

@@ -122,8 +122,12 @@ describe.runIf(needs("chromium"))("the site in a browser", () => {
     const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
     const page = await context.newPage();
     const problems: string[] = [];
-    page.on("console", (message) => problems.push(`${message.type()}: ${message.text()}`));
-    page.on("pageerror", (error) => problems.push(`uncaught: ${error.message}`));
+    /** Where on the site the page is, for the sake of whoever reads of a problem. */
+    const place = () => page.url().replace(`${origin}/`, "");
+    page.on("console", (message) =>
+      problems.push(`${place()}: ${message.type()}: ${message.text()}`),
+    );
+    page.on("pageerror", (error) => problems.push(`${place()}: uncaught: ${error.message}`));
     page.on("request", (request) => {
       if (!request.url().startsWith(`${origin}/`) && !request.url().startsWith("data:"))
         problems.push(`request: ${request.url()}`);
