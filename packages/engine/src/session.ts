@@ -1,6 +1,7 @@
 /** @file ONNX Runtime: finding it, and sessions shared by equal graphs. */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { totalmem } from "node:os";
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-common";
 import { EngineError } from "./errors.js";
 import type { GraphCache, SessionMaker } from "./graph-cache.js";
@@ -86,6 +87,15 @@ const IDLE_SESSIONS = 12;
 /** Larger models hold weights of their own: they are rarely asked for twice and cost memory. */
 const LARGEST_IDLE = 4 * 2 ** 20;
 
+/** Of the machine's memory, what a process may hold before no session is kept idle. */
+const SHARE_WITH_IDLE = 0.25;
+
+/** Whether this process holds so much that it should keep nothing that may never be asked for again. */
+function isMemoryTight(): boolean {
+  const allowed = Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
+  return process.memoryUsage.rss() > SHARE_WITH_IDLE * allowed;
+}
+
 /** Sessions of one engine, by the content of their graphs. */
 export class SessionCache {
   readonly #shared = new Map<string, Shared>();
@@ -95,6 +105,7 @@ export class SessionCache {
     readonly runtime: OrtRuntime,
     readonly options: SessionOptions,
     readonly graphs?: GraphCache | undefined,
+    readonly isTight: () => boolean = isMemoryTight,
   ) {}
 
   /**
@@ -149,7 +160,8 @@ export class SessionCache {
 
   /**
    * Gives a session back. Creating one takes seconds where running it takes milliseconds, so the last few that nobody
-   * uses stay: a sweep that trains the same graph again and again creates it once.
+   * uses stay: a sweep that trains the same graph again and again creates it once. Each holds the temporaries of its
+   * largest run, a gigabyte where twelve layers train on long rows, so none stays that the machine has no room for.
    */
   async release(key: string): Promise<void> {
     const shared = this.#shared.get(key);
@@ -164,9 +176,12 @@ export class SessionCache {
     }
     this.#shared.set(key, shared);
     const idle = [...this.#shared].filter(([, { users }]) => users === 0);
-    for (const [old, { session }] of idle.slice(0, Math.max(0, idle.length - IDLE_SESSIONS))) {
+    for (const [index, [old, one]] of idle.entries()) {
+      const isOneTooMany = idle.length - index > IDLE_SESSIONS || this.isTight();
+      // Borrowed again, or ended by another call, while an older one was being ended.
+      if (!isOneTooMany || one.users > 0 || this.#shared.get(old) !== one) continue;
       this.#shared.delete(old);
-      await (await session).release();
+      await (await one.session).release();
     }
   }
 
