@@ -41,6 +41,10 @@ export interface GlueHooks {
   readonly exclusively?: Exclusively;
   /** Plugins have been tried before. @default false */
   readonly isVetted?: boolean;
+  /** Told each method that is about to be trained or run. */
+  readonly onMethod?: (name: string) => void;
+  /** Methods to leave out as failed, and what to say of each. @default none */
+  readonly deadly?: Readonly<Record<string, string>>;
 }
 
 const DEFAULTS = {
@@ -123,6 +127,8 @@ async function withRun<T>(
     progress,
     signal,
     exclusively,
+    onMethod: hooks.onMethod ?? (() => undefined),
+    deadly: hooks.deadly ?? {},
     workers,
     cells: options.cells === undefined ? undefined : openCells(options.cells),
   };

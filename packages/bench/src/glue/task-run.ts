@@ -43,6 +43,10 @@ export interface Run {
   readonly signal: AbortSignal | undefined;
   /** Runs something while no other worker does. */
   readonly exclusively: Exclusively;
+  /** Told each method that is about to be trained or run. */
+  readonly onMethod: (name: string) => void;
+  /** Methods that an earlier process did not survive, and what to say of each. */
+  readonly deadly: Readonly<Record<string, string>>;
   /** Processes that share the tasks and seeds. */
   readonly workers: number;
   /** Finished cells that are kept beyond the run folder. */
@@ -207,6 +211,7 @@ export async function runTask(
   for (const method of chosen.methods) {
     checkStop(signal);
     const name = { task: task.task.name, method: method.name, seed };
+    const died = run.deadly[method.name];
     const reason = method.unsupported(bench.task);
     if (reason !== undefined) {
       progress.print(`${name.task}: ${reason}; left out.`);
@@ -232,6 +237,8 @@ export async function runTask(
           );
         }
       } else {
+        if (died !== undefined) throw new Error(died);
+        run.onMethod(method.name);
         // Nothing can be measured against a full-depth model that did not train.
         if (fullFailed !== undefined)
           throw new BenchError("TRAINING_FAILED", full.name, `failed before (${fullFailed}).`);
@@ -260,7 +267,8 @@ export async function runTask(
       if (isStop(cause) || endsRun(cause)) throw cause;
       const message = cause instanceof Error ? cause.message : String(cause);
       collected.failures.push({ ...name, message });
-      progress.print(`${name.task} · ${name.method} · seed ${seed} failed: ${message}`);
+      if (message !== died)
+        progress.print(`${name.task} · ${name.method} · seed ${seed} failed: ${message}`);
       if (process.env.CEE_DEBUG) progress.print(String((cause as Error)?.stack));
       if (method === full) fullFailed = message;
     }

@@ -9,6 +9,8 @@ export interface WorkerOrder {
   readonly seed: number;
   /** The module of the run's companion. */
   readonly companion: string | undefined;
+  /** Methods that an earlier process of this pair did not survive, and what to say of each. */
+  readonly deadly: Readonly<Record<string, string>>;
 }
 
 export type ToWorker =
@@ -22,6 +24,8 @@ export type FromWorker =
   | { readonly update: string; readonly units: number }
   | { readonly settle: number }
   | { readonly print: string }
+  /** The method that it is about to run. */
+  | { readonly method: string }
   /** Asks for the machine to itself, and gives it back. */
   | "clock-wanted"
   | "clock-returned"

@@ -65,9 +65,10 @@ function wake(pid: number): void {
   }
 }
 
-async function work({ options, seed, companion }: WorkerOrder): Promise<void> {
+async function work({ options, seed, companion, deadly }: WorkerOrder): Promise<void> {
   try {
-    const hooks = { progress, signal: stop.signal, exclusively, isVetted: true };
+    const onMethod = (method: string) => send({ method });
+    const hooks = { progress, signal: stop.signal, exclusively, isVetted: true, onMethod, deadly };
     const beside = companion === undefined ? undefined : await import(companion);
     await deliver({ collected: await runPair(options, seed, hooks, beside?.companion) });
   } catch (cause) {

@@ -36,9 +36,19 @@ export interface WorkersOptions {
   readonly onDone: (pair: Pair, finished: number) => void;
 }
 
+/** A worker that dies takes along the method that it was at; another goes on with the pair's other methods. */
+class WorkerDied extends Error {
+  constructor(
+    readonly how: string,
+    readonly method: string | undefined,
+  ) {
+    super(how);
+  }
+}
+
 /**
  * Runs every pair, at most `workers` at a time, and gives what came of them in the order of the pairs. A worker that dies
- * fails its own pair only.
+ * fails the method that it was at.
  * @throws BenchError `STOPPED`, and what a worker could not go on after, such as a full disk
  */
 export async function runInWorkers(options: WorkersOptions): Promise<readonly Collected[]> {
@@ -61,15 +71,10 @@ export async function runInWorkers(options: WorkersOptions): Promise<readonly Co
       next += 1;
       const pair = pairs[index] as Pair;
       try {
-        results[index] = await runOne(pair, options, work.of(index), clock, running);
+        results[index] = await runPair(pair, options, work.of(index), clock, running);
         finished += 1;
         options.onDone(pair, finished);
       } catch (cause) {
-        if (cause instanceof BenchError && cause.code === "WORKER_DIED" && !signal?.aborted) {
-          progress.print(cause.message);
-          results[index] = failed(pair, options.methods, cause.message);
-          continue;
-        }
         fatal ??= cause;
         stopAll();
       }
@@ -85,13 +90,47 @@ export async function runInWorkers(options: WorkersOptions): Promise<readonly Co
   return results;
 }
 
-function failed({ task, seed }: Pair, methods: readonly string[], message: string): Collected {
-  const failures = methods.map((method) => ({ task, method, seed, message }));
-  return { ...emptyCollection(), failures };
+/** Starts workers for one pair until one lives to its end. */
+async function runPair(
+  pair: Pair,
+  options: WorkersOptions,
+  work: PairProgress,
+  clock: Clock,
+  running: Set<ChildProcess>,
+): Promise<Collected> {
+  const { methods, progress, signal } = options;
+  const { task, seed } = pair;
+  const deadly: Record<string, string> = {};
+  for (;;) {
+    try {
+      return await runWorker(pair, deadly, options, work, clock, running);
+    } catch (cause) {
+      if (!(cause instanceof WorkerDied) || signal?.aborted) throw cause;
+      const { how, method } = cause;
+      // Outside of every method, or in one that it was told to leave out.
+      const isHopeless = method === undefined || Object.hasOwn(deadly, method);
+      const what = isHopeless
+        ? "before it was done"
+        : `while it ran ${method}; the other methods go on`;
+      const { message } = new BenchError(
+        "WORKER_DIED",
+        `${task}, seed ${seed}`,
+        `its process ended with ${how} ${what}. Finished cells are kept: run it again with --resume, with --workers 1 if memory ran out.`,
+      );
+      progress.print(message);
+      if (isHopeless) {
+        const failures = methods.map((name) => ({ task, method: name, seed, message }));
+        return { ...emptyCollection(), failures };
+      }
+      deadly[method] = message;
+      work.startAgain();
+    }
+  }
 }
 
-async function runOne(
+async function runWorker(
   pair: Pair,
+  deadly: Readonly<Record<string, string>>,
   { options, threads, companion, progress }: WorkersOptions,
   work: PairProgress,
   clock: Clock,
@@ -99,6 +138,7 @@ async function runOne(
 ): Promise<Collected> {
   const child = startWorker();
   running.add(child);
+  let method: string | undefined;
   let collected: Collected | undefined;
   let error: BenchError | undefined;
   child.on("message", (message: FromWorker) => {
@@ -108,6 +148,7 @@ async function runOne(
     else if ("update" in message) work.update(message.update, message.units);
     else if ("settle" in message) work.settle(message.settle);
     else if ("print" in message) progress.print(message.print);
+    else if ("method" in message) method = message.method;
     else if ("collected" in message) collected = message.collected;
     else error = revive(message.error);
   });
@@ -119,7 +160,7 @@ async function runOne(
     // What the run has just prepared the folder for.
     resume: true,
   };
-  tell(child, { order: { options: order, seed: pair.seed, companion } });
+  tell(child, { order: { options: order, seed: pair.seed, companion, deadly } });
   const ended = await new Promise<string>((resolve) => {
     child.once("error", (cause) => resolve(cause.message));
     child.once("exit", (code, by) => {
@@ -133,11 +174,7 @@ async function runOne(
   clock.giveBack(child);
   if (error) throw error;
   if (collected) return collected;
-  throw new BenchError(
-    "WORKER_DIED",
-    `${pair.task}, seed ${pair.seed}`,
-    `its process ended with ${ended} before it was done. Finished cells are kept: go on with --resume, with --workers 1 if memory ran out.`,
-  );
+  throw new WorkerDied(ended, method);
 }
 
 /** Training makes and drops many small objects; with room for them the collector runs less often. In MiB. */
@@ -215,6 +252,8 @@ interface PairProgress {
   plan(units: number): void;
   update(text: string, units: number): void;
   settle(units: number): void;
+  /** Another worker does all of it once more, or finds it done. */
+  startAgain(): void;
 }
 
 /** Adds up what the workers report: pairs that have not started are expected to cost as much per size as the first. */
@@ -240,6 +279,12 @@ function sharedProgress(pairs: readonly Pair[], progress: ProgressLine) {
       },
       settle(units) {
         done[index] = units;
+        progress.settle(sum(done));
+      },
+      startAgain() {
+        progress.plan(-(planned[index] as number));
+        planned[index] = 0;
+        done[index] = 0;
         progress.settle(sum(done));
       },
     }),
