@@ -107,7 +107,8 @@ export function compiledFunction(
       const data = result.data as HostTensor["data"];
       const place = places.get(path);
       if (!place) return { dtype, shape: [...result.dims], data };
-      if (data.buffer !== place.data.buffer) place.data.set(data);
+      // The native runtime has written there; what it returns is a copy.
+      if (!isNative) place.data.set(data);
       return place;
     });
     return rebuild(traced.tree, outputs) as HostTree;
