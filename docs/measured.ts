@@ -1,7 +1,7 @@
 /**
- * @file The measured rows on the pages of methods, from the cells in `docs/results/cells`.
+ * @file The measured rows on the pages of methods and the tables of `results.md`, from the cells in `docs/results/cells`.
  *
- *     pnpm docs:measured     writes the part below "Measured on GLUE" of each page
+ *     pnpm docs:measured     writes the part below "Measured on GLUE" of each page, and the tables per task of results.md
  *
  * `test/measured.test.ts` fails while a page says something else than the cells.
  */
@@ -117,19 +117,85 @@ export function withMeasured(page: string, part: string): string {
   return `${page.slice(0, start)}${part}${page.slice(end + END.length)}`;
 }
 
+/** The tables of `results.md`: for each task and seed every method in the order of `bench glue`. */
+export function resultsTables(): string {
+  const order = methods.map(({ name }) => name);
+  const groups = new Map<string, CellFile[]>();
+  for (const cell of cells) {
+    const [{ task, seed }] = cell.rows as [ResultRow];
+    const key = `${task}, seed ${seed}`;
+    groups.set(key, [...(groups.get(key) ?? []), cell]);
+  }
+  const tables = [...groups].map(([key, group]) => {
+    const sorted = group.sort((a, b) => placeOf(order, a) - placeOf(order, b));
+    const commands = [...new Set(sorted.map(({ made }) => made.command))];
+    return [
+      `#### ${key.replace(/^\S+?(?=,)/, (task) => task.toUpperCase())}`,
+      "",
+      ...commands.map((command) => `\`\`\`sh\n${command}\n\`\`\`\n`),
+      "| method | no loss | within 1 % | knob | score (95 %) | full depth | saved layers | saved runtime | on the other half: score of full depth, saved layers |",
+      "| :-- | --: | :-- | :-- | --: | --: | --: | --: | --: |",
+      ...sorted.map(tableRow),
+      "",
+    ].join("\n");
+  });
+  return [START, "", ...tables, END].join("\n");
+}
+
+function placeOf(order: readonly string[], { rows }: CellFile): number {
+  return order.indexOf(rows[0]?.method as string);
+}
+
+/** A row of {@link resultsTables}: how much is saved without loss, then what {@link chosen} gives. */
+function tableRow({ rows }: CellFile): string {
+  const dev = rows.filter(({ split }) => split === "dev");
+  const { row, point } = chosen(dev);
+  const lossless = dev.find(({ operatingPoint }) => operatingPoint === "no-loss");
+  const saved = lossless && (lossless.savedLayers ?? lossless.savedRuntime);
+  const [low, high] = row.intervals?.score ?? [];
+  const { heldOut } = row;
+  return `| ${[
+    `[\`${row.method}\`](methods/${pageOfMethod(row.method)}.md)`,
+    saved === undefined || saved === null ? "–" : percent(saved),
+    point,
+    row.knob ? `${row.knob.name} ${row.knob.value}` : "–",
+    low === undefined || high === undefined
+      ? points(row.score)
+      : `${points(row.score)} (${points(low)} to ${points(high)})`,
+    points(row.fullScore),
+    row.savedLayers === null ? "–" : percent(row.savedLayers),
+    row.savedRuntime === undefined || row.savedRuntime === null ? "–" : percent(row.savedRuntime),
+    heldOut
+      ? `${points(heldOut.score)} of ${points(heldOut.fullScore)}${heldOut.savedLayers === null ? "" : `, ${percent(heldOut.savedLayers)}`}`
+      : "–",
+  ].join(" | ")} |`;
+}
+
+function pageOfMethod(method: string): string {
+  const page = [...measuredPages].find(([, names]) => names.includes(method));
+  if (!page) throw new Error(`no page describes ${method}`);
+  return page[0];
+}
+
 /** What a page says, and what it should say. */
-export function measuredPage(name: string): {
+export interface PageState {
   readonly file: string;
   readonly is: string;
   readonly should: string;
-} {
+}
+
+export function measuredPage(name: string): PageState {
   const file = pageOf(name);
   const is = readFileSync(file, "utf8");
   return { file, is, should: withMeasured(is, measured(measuredPages.get(name) ?? [])) };
 }
 
+export function resultsPage(): PageState {
+  const file = fileURLToPath(new URL("results.md", import.meta.url));
+  const is = readFileSync(file, "utf8");
+  return { file, is, should: withMeasured(is, resultsTables()) };
+}
+
 if (process.argv[1] === path.resolve(fileURLToPath(import.meta.url)))
-  for (const name of measuredPages.keys()) {
-    const { file, is, should } = measuredPage(name);
-    if (is !== should) writeFileSync(file, should);
-  }
+  for (const page of [...[...measuredPages.keys()].map(measuredPage), resultsPage()])
+    if (page.is !== page.should) writeFileSync(page.file, page.should);

@@ -1,10 +1,15 @@
 /** @file The pages of methods give what the committed cells hold. */
 import { expect, it } from "vitest";
-import { measured, measuredPage, measuredPages } from "../docs/measured.js";
+import { measured, measuredPage, measuredPages, resultsPage } from "../docs/measured.js";
 import { methods } from "../packages/bench/src/methods/registry.js";
 
 it.each([...measuredPages.keys()])("the measured rows of %s are up to date", (name) => {
   const { is, should } = measuredPage(name);
+  expect(is, "run pnpm docs:measured, and commit").toBe(should);
+});
+
+it("the tables of results.md are up to date", () => {
+  const { is, should } = resultsPage();
   expect(is, "run pnpm docs:measured, and commit").toBe(should);
 });
 
