@@ -3,8 +3,10 @@
  * alpha; score and mean exit layer of the held-out rows.
  *
  * Usage: tsx --conditions=@cee/source packages/bench/scripts/search-consistentee.ts tasks=sentiment,nli3 lr=1e-3,3e-3
- * Settings: tasks, data (a folder of GLUE files), limit, width, depth, seed, threads, reward; and lists to combine:
- * lr and epochs of the policy, rounds, task (learning rate of the task step), wce (its weight), final (0 or 1), alpha.
+ * Settings: tasks, data (a folder of GLUE files), limit, max-length, backbone (or width and depth), rate (as of bench glue),
+ * init (epochs of the initialisation), seed, threads, reward; and lists to combine: lr and epochs of the policy, rounds,
+ * task (learning rate of the task step), task-epochs, task-warmup, wce (its weight), final (0 or 1), alpha. The scores per
+ * layer that the initialisation reaches come first.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -17,7 +19,7 @@ import {
   resolveOptions,
 } from "@cee/consistentee";
 import { createEngine } from "@cee/engine";
-import { type ExitStrategy, replay } from "@cee/exit-policies";
+import { alwaysAt, type ExitStrategy, replay } from "@cee/exit-policies";
 import { loadEmbeddedTask } from "../src/data/embedded.js";
 import { loadGlueTask } from "../src/data/glue.js";
 import { prepareBackbone } from "../src/glue/backbone.js";
@@ -35,7 +37,7 @@ const { policy, task: taskPhase } = consistentEEPresets.small;
 const engine = await createEngine({ threads: number("threads", 2) });
 const progress = createProgressLine();
 const seed = number("seed", 42);
-const maxLength = 64;
+const maxLength = number("max-length", 64);
 const out = await mkdtemp(join(tmpdir(), "cee-search-"));
 
 for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
@@ -58,6 +60,7 @@ for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
     seed,
     preset: "small",
     epochs: given.init ? Number(given.init) : undefined,
+    rate: number("rate", 1),
     train: rows.train,
     validation: rows.validation,
     dev: rows.dev,
@@ -67,48 +70,61 @@ for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
     unitsPerStep: () => 0,
   });
   const labels = task.splits.dev.map(({ label }) => label);
+  const atLast = alwaysAt({ layer: bench.shape.depth });
+  const shared = await bench.record(await bench.fit(initialiseSpec(bench)), atLast);
+  const perLayer = Array.from({ length: bench.shape.depth }, (_, index) =>
+    score(task.task.metric, replay(shared, alwaysAt({ layer: index + 1 })).predictions, labels),
+  );
+  process.stdout.write(
+    `${name} initialisation, layers 1 to ${perLayer.length}: ${perLayer.map((value) => value.toFixed(3)).join(" ")}\n`,
+  );
   for (const learningRate of list("lr", policy.learningRate))
     for (const epochs of list("epochs", policy.epochs))
       for (const maxRounds of list("rounds", 3))
         for (const taskRate of list("task", taskPhase.learningRate))
-          for (const wceWeight of list("wce", 0))
-            for (const final of list("final", 0)) {
-              const cells: string[] = [];
-              const before = process.cpuUsage();
-              for (const alpha of list("alpha", 0.03)) {
-                const input: ConsistentEEInput = {
-                  preset: "small",
-                  reward: given.reward === "vanilla" ? "vanilla" : "hardness",
-                  alpha,
-                  initialised: true,
-                  maxRounds,
-                  wceWeight,
-                  finishWithPolicy: final === 1,
-                  policy: { learningRate, epochs },
-                  task: { learningRate: rateFor(bench, taskRate) },
-                };
-                const options = resolveOptions(input);
-                const strategy = consistentEE(input) as ExitStrategy;
-                const trained = await bench.fit({
-                  label: "search",
-                  identity: { options },
-                  parent: initialiseSpec(bench),
-                  strategy,
-                  plan: () => consistentEEPlan(bench.shape, options),
-                });
-                const record = await bench.record(trained, strategy);
-                const { exitLayers, predictions } = replay(record, strategy);
-                const mean = exitLayers.reduce((sum, layer) => sum + layer, 0) / exitLayers.length;
-                const reached = trained.reports.filter(({ phase }) => phase.startsWith("task-"));
-                cells.push(
-                  `${alpha}: ${score(task.task.metric, predictions, labels).toFixed(3)} at ${mean.toFixed(2)} (${reached.length})`,
-                );
-              }
-              const { user, system } = process.cpuUsage(before);
-              process.stdout.write(
-                `${name} lr ${learningRate} epochs ${epochs} rounds ${maxRounds} task ${taskRate} wce ${wceWeight} final ${final} | ${cells.join(" | ")} | ${Math.round((user + system) / 1e6)} processor seconds\n`,
-              );
-            }
+          for (const taskEpochs of list("task-epochs", taskPhase.epochs))
+            for (const warmup of list("task-warmup", taskPhase.warmup))
+              for (const wceWeight of list("wce", 0))
+                for (const final of list("final", 0)) {
+                  const cells: string[] = [];
+                  const before = process.cpuUsage();
+                  for (const alpha of list("alpha", 0.03)) {
+                    const input: ConsistentEEInput = {
+                      preset: "small",
+                      reward: given.reward === "vanilla" ? "vanilla" : "hardness",
+                      alpha,
+                      initialised: true,
+                      maxRounds,
+                      wceWeight,
+                      finishWithPolicy: final === 1,
+                      policy: { learningRate, epochs },
+                      task: { learningRate: rateFor(bench, taskRate), epochs: taskEpochs, warmup },
+                    };
+                    const options = resolveOptions(input);
+                    const strategy = consistentEE(input) as ExitStrategy;
+                    const trained = await bench.fit({
+                      label: "search",
+                      identity: { options },
+                      parent: initialiseSpec(bench),
+                      strategy,
+                      plan: () => consistentEEPlan(bench.shape, options),
+                    });
+                    const record = await bench.record(trained, strategy);
+                    const { exitLayers, predictions } = replay(record, strategy);
+                    const mean =
+                      exitLayers.reduce((sum, layer) => sum + layer, 0) / exitLayers.length;
+                    const reached = trained.reports.filter(({ phase }) =>
+                      phase.startsWith("task-"),
+                    );
+                    cells.push(
+                      `${alpha}: ${score(task.task.metric, predictions, labels).toFixed(3)} at ${mean.toFixed(2)} (${reached.length})`,
+                    );
+                  }
+                  const { user, system } = process.cpuUsage(before);
+                  process.stdout.write(
+                    `${name} lr ${learningRate} epochs ${epochs} rounds ${maxRounds} task ${taskRate} x ${taskEpochs} wce ${wceWeight} final ${final} | ${cells.join(" | ")} | ${Math.round((user + system) / 1e6)} processor seconds\n`,
+                  );
+                }
   await bench.dispose();
 }
 progress.stop();

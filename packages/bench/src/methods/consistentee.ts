@@ -3,12 +3,12 @@ import {
   type ConsistentEEInput,
   consistentEE,
   consistentEEPlan,
-  consistentEEPresets,
   resolveOptions,
 } from "@cee/consistentee";
 import { type ExitStrategy, replay } from "@cee/exit-policies";
+import { brisk } from "./fine-tune.js";
 import type { CurvePoint, Method, TrainingSpec, Workbench } from "./method.js";
-import { initialiseSpec, rateFor } from "./strategy-method.js";
+import { initialiseSpec } from "./strategy-method.js";
 
 /** Prices of a layer that trace the curve. The paper names none; these span "never early" to "almost at once". */
 const alphas: Readonly<Record<Workbench["preset"], readonly number[]>> = {
@@ -17,16 +17,11 @@ const alphas: Readonly<Record<Workbench["preset"], readonly number[]>> = {
 };
 
 /**
- * The task step, which is to have the budget of the trainings that it is compared with. In the small preset that is what
- * BERxiT's has: the weighted loss hardly trains the first exits in a short initialisation (layer t has a weight of
- * t / (1 + … + L)), so rows that are sent there need exits that the task step still has to train.
+ * Epochs of the task step in the small preset: as many as BERxiT trains. A short initialisation hardly trains the first
+ * exits, whose weight in its loss is smallest (t of 1 + … + L), so rows that are sent there need exits that the task step
+ * still has to train.
  */
-function taskStep(bench: Workbench): ConsistentEEInput["task"] {
-  if (bench.preset === "paper")
-    return { learningRate: consistentEEPresets.paper.task.learningRate };
-  const { epochs: _, ...initialise } = consistentEEPresets.small.initialise;
-  return { ...initialise, epochs: 3, learningRate: rateFor(bench, initialise.learningRate) };
-}
+const TASK_EPOCHS = 3;
 
 export interface ConsistentEEMethodOptions {
   readonly name: string;
@@ -48,7 +43,7 @@ export function consistentEEAt(
     alpha,
     initialised: true,
     ...own,
-    task: { ...taskStep(bench), ...own.task },
+    task: { ...(bench.preset === "small" ? brisk(bench, TASK_EPOCHS) : {}), ...own.task },
   };
   const options = resolveOptions(input);
   const strategy = consistentEE(input) as ExitStrategy;

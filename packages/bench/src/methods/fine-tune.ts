@@ -12,9 +12,20 @@ export function parentOf(bench: Workbench): { readonly parent?: TrainingSpec } {
   return bench.preset === "small" ? { parent: initialiseSpec(bench) } : {};
 }
 
+const { initialise, task } = consistentEEPresets.small;
+
+/** In the small preset: goes on from trained exits, gently, because the encoder moves. */
+export function gentle(bench: Workbench, epochs = 1): PhaseSettings {
+  return { ...task, epochs, learningRate: rateFor(bench, task.learningRate) };
+}
+
+/** In the small preset: trains what is fresh, at the rate of the training on all exits. */
+export function brisk(bench: Workbench, epochs: number): PhaseSettings {
+  return { ...initialise, epochs, learningRate: rateFor(bench, initialise.learningRate) };
+}
+
 /** One short pass in the small preset; `published` in the paper's. */
 export function fineTuneSettings(bench: Workbench, published: PhaseSettings): PhaseSettings {
   if (bench.preset === "paper") return { ...published, epochs: bench.epochs ?? published.epochs };
-  const { task } = consistentEEPresets.small;
-  return { ...task, learningRate: rateFor(bench, task.learningRate) };
+  return gentle(bench);
 }

@@ -12,26 +12,10 @@ import {
   romeBert,
   zeroTimeWaste,
 } from "@cee/baselines";
-import { consistentEEPresets } from "@cee/consistentee";
+import { brisk, gentle } from "./fine-tune.js";
 import type { Method, Workbench } from "./method.js";
 import { type RecipeMethodOptions, recipeMethod } from "./recipe-method.js";
 import { rateFor } from "./strategy-method.js";
-
-const { initialise, task } = consistentEEPresets.small;
-
-/** Goes on from trained exits, gently: the encoder moves. */
-const gentle = (bench: Workbench, epochs = 1): PhaseSettings => ({
-  ...task,
-  epochs,
-  learningRate: rateFor(bench, task.learningRate),
-});
-
-/** Trains what is fresh, at the rate of the training on all exits. */
-const brisk = (bench: Workbench, epochs: number): PhaseSettings => ({
-  ...initialise,
-  epochs,
-  learningRate: rateFor(bench, initialise.learningRate),
-});
 
 /** Small modules on recorded states, which cost next to nothing. */
 const recorded = (bench: Workbench): PhaseSettings => ({
