@@ -44,8 +44,15 @@ const cells: readonly CellFile[] = readdirSync(folder)
   .sort()
   .map((name) => JSON.parse(readFileSync(path.join(folder, name), "utf8")) as CellFile);
 
-const percent = (share: number) => `${Math.round(100 * share)} %`;
+const percent = (share: number | null | undefined) =>
+  share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`;
 const points = (score: number) => (100 * score).toFixed(1);
+
+/** A cell has at least one row, and its rows share method, task and seed. */
+const firstRow = ({ rows }: CellFile): ResultRow => rows[0] as ResultRow;
+const methodOf = (cell: CellFile): string => firstRow(cell).method;
+const devRows = ({ rows }: CellFile): readonly ResultRow[] =>
+  rows.filter(({ split }) => split === "dev");
 
 /** The row that a method is known by: the fastest within one per cent; else the best of its curve, said to be that. */
 function chosen(rows: readonly ResultRow[]): { readonly row: ResultRow; readonly point: string } {
@@ -57,57 +64,82 @@ function chosen(rows: readonly ResultRow[]): { readonly row: ResultRow; readonly
   return { row: best, point: "none within 1 %; its best" };
 }
 
-function line({ rows }: CellFile): string {
-  const { row, point } = chosen(rows.filter(({ split }) => split === "dev"));
-  const { low, high } = { low: row.intervals?.score[0], high: row.intervals?.score[1] };
-  const interval =
-    low === undefined || high === undefined ? "" : ` (${points(low)} to ${points(high)})`;
-  const held = row.heldOut;
-  return `| ${[
-    `\`${row.method}\``,
-    `${row.task}, seed ${row.seed}`,
+/** What both tables say of a cell: its {@link chosen} row, from the operating point to the half that it was not chosen on. */
+const FIGURES = [
+  ["point", ":--"],
+  ["knob", ":--"],
+  ["score (95 %)", "--:"],
+  ["full depth", "--:"],
+  ["saved layers", "--:"],
+  ["saved runtime", "--:"],
+  ["chosen on one half, on the other: score of full depth, saved layers", "--:"],
+] as const;
+
+function figures(cell: CellFile): readonly string[] {
+  const { row, point } = chosen(devRows(cell));
+  const { knob, intervals, heldOut } = row;
+  const interval = intervals ? ` (${intervals.score.map(points).join(" to ")})` : "";
+  const heldSaved =
+    heldOut && heldOut.savedLayers !== null ? `, ${percent(heldOut.savedLayers)}` : "";
+  return [
     point,
-    row.knob ? `${row.knob.name} ${row.knob.value}` : "–",
+    knob ? `${knob.name} ${knob.value}` : "–",
     `${points(row.score)}${interval}`,
     points(row.fullScore),
-    row.savedLayers === null ? "–" : percent(row.savedLayers),
-    row.savedRuntime === undefined || row.savedRuntime === null ? "–" : percent(row.savedRuntime),
-    held
-      ? `${points(held.score)} of ${points(held.fullScore)}${held.savedLayers === null ? "" : `, ${percent(held.savedLayers)}`}`
-      : "–",
-  ].join(" | ")} |`;
+    percent(row.savedLayers),
+    percent(row.savedRuntime),
+    heldOut ? `${points(heldOut.score)} of ${points(heldOut.fullScore)}${heldSaved}` : "–",
+  ];
 }
+
+/** A Markdown table whose first columns are `own` and whose others are {@link FIGURES}. */
+function table(
+  own: readonly (readonly [title: string, alignment: string])[],
+  rows: readonly (readonly string[])[],
+): string {
+  const columns = [...own, ...FIGURES];
+  return [columns.map(([title]) => title), columns.map(([, alignment]) => alignment), ...rows]
+    .map((row) => `| ${row.join(" | ")} |`)
+    .join("\n");
+}
+
+/** The commands that made these cells, each once, ready to type. */
+const commandsOf = (made: readonly CellFile[]): string =>
+  [...new Set(made.map(({ made: { command } }) => command))]
+    .map((command) => `\`\`\`sh\n${command}\n\`\`\``)
+    .join("\n\n");
+
+const inOrder = (names: readonly string[], made: readonly CellFile[]): readonly CellFile[] =>
+  [...made].sort((a, b) => names.indexOf(methodOf(a)) - names.indexOf(methodOf(b)));
 
 /** The part of a page that the cells of these methods make. */
 export function measured(names: readonly string[]): string {
-  const own = cells
-    .filter(({ rows }) => names.includes(rows[0]?.method as string))
-    .sort(
-      (a, b) =>
-        names.indexOf(a.rows[0]?.method as string) - names.indexOf(b.rows[0]?.method as string),
-    );
-  const commands = [...new Set(own.map(({ made }) => made.command))];
-  const table =
-    own.length === 0
-      ? "No run of it is kept yet."
-      : [
-          "| method | task | point | knob | score (95 %) | full depth | saved layers | saved runtime | chosen on one half, on the other |",
-          "| :-- | :-- | :-- | :-- | --: | --: | --: | --: | --: |",
-          ...own.map(line),
-        ].join("\n");
-  const how = commands.map((command) => `\`\`\`sh\n${command}\n\`\`\``).join("\n\n");
+  const own = inOrder(
+    names,
+    cells.filter((cell) => names.includes(methodOf(cell))),
+  );
+  const rows = own.map((cell) => {
+    const { method, task, seed } = firstRow(cell);
+    return [`\`${method}\``, `${task}, seed ${seed}`, ...figures(cell)];
+  });
   return [
     START,
-    "",
     "## Measured on GLUE",
-    "",
-    table,
-    "",
-    ...(own.length === 0 ? [] : [how, ""]),
+    ...(own.length === 0
+      ? ["No run of it is kept yet."]
+      : [
+          table(
+            [
+              ["method", ":--"],
+              ["task", ":--"],
+            ],
+            rows,
+          ),
+          commandsOf(own),
+        ]),
     "[Results](../results.md) tells how to read this, what it was run on, and what it does not show.",
-    "",
     END,
-  ].join("\n");
+  ].join("\n\n");
 }
 
 /** A page with that part in its place, or at its end where it has none. */
@@ -119,56 +151,40 @@ export function withMeasured(page: string, part: string): string {
 
 /** The tables of `results.md`: for each task and seed every method in the order of `bench glue`. */
 export function resultsTables(): string {
-  const order = methods.map(({ name }) => name);
   const groups = new Map<string, CellFile[]>();
   for (const cell of cells) {
-    const [{ task, seed }] = cell.rows as [ResultRow];
-    const key = `${task}, seed ${seed}`;
-    groups.set(key, [...(groups.get(key) ?? []), cell]);
+    const { task, seed } = firstRow(cell);
+    const title = `${task.toUpperCase()}, seed ${seed}`;
+    groups.set(title, [...(groups.get(title) ?? []), cell]);
   }
-  const tables = [...groups].map(([key, group]) => {
-    const sorted = group.sort((a, b) => placeOf(order, a) - placeOf(order, b));
-    const commands = [...new Set(sorted.map(({ made }) => made.command))];
+  const parts = [...groups].flatMap(([title, group]) => {
+    const made = inOrder(
+      methods.map(({ name }) => name),
+      group,
+    );
     return [
-      `#### ${key.replace(/^\S+?(?=,)/, (task) => task.toUpperCase())}`,
-      "",
-      ...commands.map((command) => `\`\`\`sh\n${command}\n\`\`\`\n`),
-      "| method | no loss | within 1 % | knob | score (95 %) | full depth | saved layers | saved runtime | on the other half: score of full depth, saved layers |",
-      "| :-- | --: | :-- | :-- | --: | --: | --: | --: | --: |",
-      ...sorted.map(tableRow),
-      "",
-    ].join("\n");
+      `#### ${title}`,
+      commandsOf(made),
+      table(
+        [
+          ["method", ":--"],
+          ["saved without loss", "--:"],
+        ],
+        made.map(resultsRow),
+      ),
+    ];
   });
-  return [START, "", ...tables, END].join("\n");
+  return [START, ...parts, END].join("\n\n");
 }
 
-function placeOf(order: readonly string[], { rows }: CellFile): number {
-  return order.indexOf(rows[0]?.method as string);
-}
-
-/** A row of {@link resultsTables}: how much is saved without loss, then what {@link chosen} gives. */
-function tableRow({ rows }: CellFile): string {
-  const dev = rows.filter(({ split }) => split === "dev");
-  const { row, point } = chosen(dev);
-  const lossless = dev.find(({ operatingPoint }) => operatingPoint === "no-loss");
-  const saved = lossless && (lossless.savedLayers ?? lossless.savedRuntime);
-  const [low, high] = row.intervals?.score ?? [];
-  const { heldOut } = row;
-  return `| ${[
-    `[\`${row.method}\`](methods/${pageOfMethod(row.method)}.md)`,
-    saved === undefined || saved === null ? "–" : percent(saved),
-    point,
-    row.knob ? `${row.knob.name} ${row.knob.value}` : "–",
-    low === undefined || high === undefined
-      ? points(row.score)
-      : `${points(row.score)} (${points(low)} to ${points(high)})`,
-    points(row.fullScore),
-    row.savedLayers === null ? "–" : percent(row.savedLayers),
-    row.savedRuntime === undefined || row.savedRuntime === null ? "–" : percent(row.savedRuntime),
-    heldOut
-      ? `${points(heldOut.score)} of ${points(heldOut.fullScore)}${heldOut.savedLayers === null ? "" : `, ${percent(heldOut.savedLayers)}`}`
-      : "–",
-  ].join(" | ")} |`;
+function resultsRow(cell: CellFile): readonly string[] {
+  const lossless = devRows(cell).find(({ operatingPoint }) => operatingPoint === "no-loss");
+  const { method } = firstRow(cell);
+  return [
+    `[\`${method}\`](methods/${pageOfMethod(method)}.md)`,
+    percent(lossless?.savedLayers ?? lossless?.savedRuntime),
+    ...figures(cell),
+  ];
 }
 
 function pageOfMethod(method: string): string {
