@@ -27,7 +27,6 @@ import { BackboneError } from "../errors.js";
 import { batchInputs, batchSpecs, checkBatch, type TokenBatch } from "./batch.js";
 import { carrySpecs, PROBE_LENGTHS } from "./carry-specs.js";
 import { compileClearly } from "./compile.js";
-import { placePool } from "./hidden-places.js";
 import {
   belongsTo,
   isEmbedding,
@@ -103,7 +102,6 @@ export async function openEncoder(
       long = b.next;
     }
 
-    const pool = placePool(shape.hidden);
     return {
       shape,
       ...(trained ? { trained } : {}),
@@ -124,7 +122,7 @@ export async function openEncoder(
             "runner",
             "must not begin a pass after dispose(). Open the model again.",
           );
-        return encoderPass(shape, batchInputs(batch), layers, observedWidth, pool);
+        return encoderPass(shape, batchInputs(batch), layers, observedWidth);
       },
       dispose() {
         isDisposed = true;

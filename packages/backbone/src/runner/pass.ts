@@ -8,7 +8,6 @@ import type { ExitPass, LayerOutput, ModelShape } from "@cee/exit-policies";
 import { BackboneError } from "../errors.js";
 import type { batchInputs } from "./batch.js";
 import { keepRows, keepRowsInPlace } from "./compact.js";
-import type { HiddenPlaces, PlacePool } from "./hidden-places.js";
 
 /** What the first layer's program takes: it has the embeddings in it. */
 export type Start = ReturnType<typeof batchInputs>;
@@ -33,19 +32,12 @@ type LayerResult = Partial<Record<"hidden" | "bias" | "headCarry" | "observerCar
   readonly logits: HostTensor;
 };
 
-/**
- * Runs one layer's program.
- * @param place where its hidden states go; `undefined` for memory of their own
- */
+/** Runs one layer's program. */
 export async function runLayer(
   program: CompiledFunction,
   state: PassState,
-  place?: HostTensor,
 ): Promise<{ readonly next: HandedOn; readonly output: LayerOutput }> {
-  const result = await program.run<LayerResult>(
-    state as Readonly<Record<string, HostTree>>,
-    place && { into: { hidden: place } },
-  );
+  const result = await program.run<LayerResult>(state as Readonly<Record<string, HostTree>>);
   const { hidden, headCarry, observerCarry } = result;
   return {
     next: {
@@ -70,10 +62,8 @@ export function encoderPass(
   layers: readonly CompiledFunction[],
   /** Values observed per row. */
   observedWidth: number,
-  pool: PlacePool,
 ): ExitPass {
-  const [rows, length] = start.ids.shape as [number, number];
-  let places: HiddenPlaces | undefined = pool.borrow();
+  const rows = start.ids.shape[0] as number;
   let live = Array.from({ length: rows }, (_, row) => row);
   let layer = 0;
   let state: PassState | undefined = start;
@@ -101,12 +91,7 @@ export function encoderPass(
       }
       isRunning = true;
       try {
-        const { next, output } = await runLayer(
-          layers[layer] as CompiledFunction,
-          state,
-          // By the layer: one that failed may be run again.
-          layer + 1 < shape.depth ? places?.at(layer % 2, live.length, length) : undefined,
-        );
+        const { next, output } = await runLayer(layers[layer] as CompiledFunction, state);
         layer += 1;
         // Disposed of meanwhile: what the layer made is not kept.
         if (state) state = next;
@@ -125,9 +110,6 @@ export function encoderPass(
     },
     dispose() {
       state = undefined;
-      // A layer that is running writes into them: left to the garbage collector then.
-      if (places && !isRunning) pool.giveBack(places);
-      places = undefined;
       live = [];
     },
   };
