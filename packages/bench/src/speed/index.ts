@@ -107,21 +107,28 @@ export async function runSpeed(
         await started?.close();
       }
       if (beside.length === 0) continue;
-      const same = await openTransformers(encoder, { threads, spinning: false });
-      if ("missing" in same) {
-        note(same.missing);
-        continue;
-      }
-      versions["@huggingface/transformers"] = same.version;
-      const spinning = await openTransformers(encoder, { threads, spinning: true });
-      if ("missing" in spinning) throw new Error("internal: found once, not twice");
-      const ownSpinning = await createEngine({ runtime: engine.runtime, threads, spin: true });
-      const peers = {
-        ...{ ...shared, spinning: ownSpinning },
-        transformers: { same, own: spinning },
-      };
-      const data = { name: task.task.title, texts: task.splits.dev.map(({ text }) => text) };
+      const closers: (() => Promise<void>)[] = [];
       try {
+        const open = async (spinning: boolean) => {
+          const opened = await openTransformers(encoder, { threads, spinning });
+          if (!("missing" in opened)) closers.push(() => opened.close());
+          return opened;
+        };
+        const same = await open(false);
+        if ("missing" in same) {
+          note(same.missing);
+          continue;
+        }
+        versions["@huggingface/transformers"] = same.version;
+        const spinning = await open(true);
+        if ("missing" in spinning) throw new Error("internal: found once, not twice");
+        const ownSpinning = await createEngine({ runtime: engine.runtime, threads, spin: true });
+        closers.push(() => ownSpinning.dispose());
+        const peers = {
+          ...{ ...shared, spinning: ownSpinning },
+          transformers: { same, own: spinning },
+        };
+        const data = { name: task.task.title, texts: task.splits.dev.map(({ text }) => text) };
         for (const name of beside)
           if (name === "full")
             await keep(partName(name, width), {
@@ -132,9 +139,7 @@ export async function runSpeed(
               throughput: [await measureThroughput(peers, data, turnsOf(rounds))],
             });
       } finally {
-        await same.close();
-        await spinning.close();
-        await ownSpinning.dispose();
+        for (const close of closers) await close();
       }
     }
     for (const name of left(["trained", "memory"])) {
