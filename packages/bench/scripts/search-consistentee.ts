@@ -11,20 +11,15 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  type ConsistentEEInput,
-  consistentEE,
-  consistentEEPlan,
-  consistentEEPresets,
-  resolveOptions,
-} from "@cee/consistentee";
+import { consistentEEPresets } from "@cee/consistentee";
 import { createEngine } from "@cee/engine";
-import { alwaysAt, type ExitStrategy, replay } from "@cee/exit-policies";
+import { alwaysAt, replay } from "@cee/exit-policies";
 import { loadEmbeddedTask } from "../src/data/embedded.js";
 import { loadGlueTask } from "../src/data/glue.js";
 import { prepareBackbone } from "../src/glue/backbone.js";
 import { prepareRows } from "../src/glue/prepare.js";
 import { createProgressLine } from "../src/glue/progress.js";
+import { consistentEEAt } from "../src/methods/consistentee.js";
 import { initialiseSpec, rateFor } from "../src/methods/strategy-method.js";
 import { createWorkbench } from "../src/methods/workbench.js";
 import { score } from "../src/metrics/score.js";
@@ -34,6 +29,35 @@ const number = (name: string, otherwise: number): number => Number(given[name] ?
 const list = (name: string, otherwise: number): number[] =>
   (given[name] ?? String(otherwise)).split(",").map(Number);
 const { policy, task: taskPhase } = consistentEEPresets.small;
+
+/** One value of each list. */
+interface Setting {
+  readonly lr: number;
+  readonly epochs: number;
+  readonly rounds: number;
+  readonly task: number;
+  readonly "task-epochs": number;
+  readonly "task-warmup": number;
+  readonly wce: number;
+  readonly final: number;
+}
+
+const defaults: Setting = {
+  lr: policy.learningRate,
+  epochs: policy.epochs,
+  rounds: 3,
+  task: taskPhase.learningRate,
+  "task-epochs": taskPhase.epochs,
+  "task-warmup": taskPhase.warmup,
+  wce: 0,
+  final: 0,
+};
+/** Every combination of the lists. */
+const settings = Object.entries(defaults).reduce<readonly Setting[]>(
+  (found, [key, otherwise]) =>
+    found.flatMap((setting) => list(key, otherwise).map((value) => ({ ...setting, [key]: value }))),
+  [defaults],
+);
 const engine = await createEngine({ threads: number("threads", 2) });
 const progress = createProgressLine();
 const seed = number("seed", 42);
@@ -78,53 +102,45 @@ for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
   process.stdout.write(
     `${name} initialisation, layers 1 to ${perLayer.length}: ${perLayer.map((value) => value.toFixed(3)).join(" ")}\n`,
   );
-  for (const learningRate of list("lr", policy.learningRate))
-    for (const epochs of list("epochs", policy.epochs))
-      for (const maxRounds of list("rounds", 3))
-        for (const taskRate of list("task", taskPhase.learningRate))
-          for (const taskEpochs of list("task-epochs", taskPhase.epochs))
-            for (const warmup of list("task-warmup", taskPhase.warmup))
-              for (const wceWeight of list("wce", 0))
-                for (const final of list("final", 0)) {
-                  const cells: string[] = [];
-                  const before = process.cpuUsage();
-                  for (const alpha of list("alpha", 0.03)) {
-                    const input: ConsistentEEInput = {
-                      preset: "small",
-                      reward: given.reward === "vanilla" ? "vanilla" : "hardness",
-                      alpha,
-                      initialised: true,
-                      maxRounds,
-                      wceWeight,
-                      finishWithPolicy: final === 1,
-                      policy: { learningRate, epochs },
-                      task: { learningRate: rateFor(bench, taskRate), epochs: taskEpochs, warmup },
-                    };
-                    const options = resolveOptions(input);
-                    const strategy = consistentEE(input) as ExitStrategy;
-                    const trained = await bench.fit({
-                      label: "search",
-                      identity: { options },
-                      parent: initialiseSpec(bench),
-                      strategy,
-                      plan: () => consistentEEPlan(bench.shape, options),
-                    });
-                    const record = await bench.record(trained, strategy);
-                    const { exitLayers, predictions } = replay(record, strategy);
-                    const mean =
-                      exitLayers.reduce((sum, layer) => sum + layer, 0) / exitLayers.length;
-                    const reached = trained.reports.filter(({ phase }) =>
-                      phase.startsWith("task-"),
-                    );
-                    cells.push(
-                      `${alpha}: ${score(task.task.metric, predictions, labels).toFixed(3)} at ${mean.toFixed(2)} (${reached.length})`,
-                    );
-                  }
-                  const { user, system } = process.cpuUsage(before);
-                  process.stdout.write(
-                    `${name} lr ${learningRate} epochs ${epochs} rounds ${maxRounds} task ${taskRate} x ${taskEpochs} wce ${wceWeight} final ${final} | ${cells.join(" | ")} | ${Math.round((user + system) / 1e6)} processor seconds\n`,
-                  );
-                }
+  for (const setting of settings) {
+    const { lr, epochs, rounds, task: taskRate, wce, final } = setting;
+    const cells: string[] = [];
+    const before = process.cpuUsage();
+    for (const alpha of list("alpha", 0.03)) {
+      const { spec, strategy } = consistentEEAt(
+        bench,
+        {
+          name: "search",
+          reward: given.reward === "vanilla" ? "vanilla" : "hardness",
+          options: {
+            maxRounds: rounds,
+            wceWeight: wce,
+            finishWithPolicy: final === 1,
+            policy: { learningRate: lr, epochs },
+            task: {
+              learningRate: rateFor(bench, taskRate),
+              epochs: setting["task-epochs"],
+              warmup: setting["task-warmup"],
+            },
+          },
+        },
+        alpha,
+      );
+      const trained = await bench.fit(spec);
+      const record = await bench.record(trained, strategy);
+      const { exitLayers, predictions } = replay(record, strategy);
+      const mean = exitLayers.reduce((sum, layer) => sum + layer, 0) / exitLayers.length;
+      const reached = trained.reports.filter(({ phase }) => phase.startsWith("task-"));
+      cells.push(
+        `${alpha}: ${score(task.task.metric, predictions, labels).toFixed(3)} at ${mean.toFixed(2)} (${reached.length})`,
+      );
+    }
+    const { user, system } = process.cpuUsage(before);
+    const words = Object.entries(setting).map(([key, value]) => `${key} ${value}`);
+    process.stdout.write(
+      `${name} ${words.join(" ")} | ${cells.join(" | ")} | ${Math.round((user + system) / 1e6)} processor seconds\n`,
+    );
+  }
   await bench.dispose();
 }
 progress.stop();
