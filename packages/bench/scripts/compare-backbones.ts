@@ -8,13 +8,14 @@
  */
 import { join } from "node:path";
 import { readResults } from "../src/results.js";
+import { readSettings } from "./settings.js";
 
 /** Student's t at 0.975 by degrees of freedom. */
 const T_975 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
 
-const given = Object.fromEntries(process.argv.slice(2).map((word) => word.split("=")));
+const { text } = readSettings(["first", "second"]);
 const [first, second] = await Promise.all(
-  [given.first, given.second].map((folder) => readResults(join(folder ?? "", "results.json"))),
+  [text("first"), text("second")].map((folder) => readResults(join(folder ?? "", "results.json"))),
 );
 if (!first || !second) throw new Error("give first=<run folder> and second=<run folder>");
 

@@ -23,11 +23,13 @@ import { consistentEEAt } from "../src/methods/consistentee.js";
 import { initialiseSpec, rateFor } from "../src/methods/strategy-method.js";
 import { createWorkbench } from "../src/methods/workbench.js";
 import { score } from "../src/metrics/score.js";
+import { readSettings } from "./settings.js";
 
-const given = Object.fromEntries(process.argv.slice(2).map((word) => word.split("=")));
-const number = (name: string, otherwise: number): number => Number(given[name] ?? otherwise);
-const list = (name: string, otherwise: number): number[] =>
-  (given[name] ?? String(otherwise)).split(",").map(Number);
+const { text, number, numbers } = readSettings([
+  ...["tasks", "data", "limit", "max-length", "backbone", "width", "depth", "rate", "init"],
+  ...["seed", "threads", "reward"],
+  ...["lr", "epochs", "rounds", "task", "task-epochs", "task-warmup", "wce", "final", "alpha"],
+]);
 const { policy, task: taskPhase } = consistentEEPresets.small;
 
 /** One value of each list. */
@@ -55,7 +57,9 @@ const defaults: Setting = {
 /** Every combination of the lists. */
 const settings = Object.entries(defaults).reduce<readonly Setting[]>(
   (found, [key, otherwise]) =>
-    found.flatMap((setting) => list(key, otherwise).map((value) => ({ ...setting, [key]: value }))),
+    found.flatMap((setting) =>
+      numbers(key as keyof Setting, otherwise).map((value) => ({ ...setting, [key]: value })),
+    ),
   [defaults],
 );
 const engine = await createEngine({ threads: number("threads", 2) });
@@ -64,12 +68,13 @@ const seed = number("seed", 42);
 const maxLength = number("max-length", 64);
 const out = await mkdtemp(join(tmpdir(), "cee-search-"));
 
-for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
-  const task = given.data
-    ? await loadGlueTask(given.data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
+for (const name of (text("tasks") ?? "sentiment,nli3").split(",")) {
+  const data = text("data");
+  const task = data
+    ? await loadGlueTask(data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
     : loadEmbeddedTask(name, {});
   const encoder = await prepareBackbone({
-    spec: given.backbone ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
+    spec: text("backbone") ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
     task,
     seed,
     maxLength,
@@ -83,7 +88,7 @@ for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
     taskName: name,
     seed,
     preset: "small",
-    epochs: given.init ? Number(given.init) : undefined,
+    epochs: text("init") ? number("init", 1) : undefined,
     rate: number("rate", 1),
     train: rows.train,
     validation: rows.validation,
@@ -106,12 +111,12 @@ for (const name of (given.tasks ?? "sentiment,nli3").split(",")) {
     const { lr, epochs, rounds, task: taskRate, wce, final } = setting;
     const cells: string[] = [];
     const before = process.cpuUsage();
-    for (const alpha of list("alpha", 0.03)) {
+    for (const alpha of numbers("alpha", 0.03)) {
       const { spec, strategy } = consistentEEAt(
         bench,
         {
           name: "search",
-          reward: given.reward === "vanilla" ? "vanilla" : "hardness",
+          reward: text("reward") === "vanilla" ? "vanilla" : "hardness",
           options: {
             maxRounds: rounds,
             wceWeight: wce,

@@ -14,20 +14,24 @@ import { loadGlueTask } from "../src/data/glue.js";
 import { prepareBackbone } from "../src/glue/backbone.js";
 import { prepareRows } from "../src/glue/prepare.js";
 import { createProgressLine } from "../src/glue/progress.js";
+import { readSettings } from "./settings.js";
 
-const given = Object.fromEntries(process.argv.slice(2).map((word) => word.split("=")));
-const number = (name: string, otherwise: number): number => Number(given[name] ?? otherwise);
+const { text, number } = readSettings([
+  ...["tasks", "data", "limit", "backbone", "width", "depth", "seed", "lr", "epochs", "batch"],
+  ...["warmup", "dropout", "threads"],
+]);
 const engine = await createEngine({ threads: number("threads", 2) });
 const progress = createProgressLine();
 const seed = number("seed", 42);
 const maxLength = 64;
 
-for (const name of (given.tasks ?? "sentiment,nli3,similarity").split(",")) {
-  const task = given.data
-    ? await loadGlueTask(given.data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
+for (const name of (text("tasks") ?? "sentiment,nli3,similarity").split(",")) {
+  const data = text("data");
+  const task = data
+    ? await loadGlueTask(data, name, { limit: { train: number("limit", 10_000) }, seed: 0 })
     : loadEmbeddedTask(name, {});
   const encoder = await prepareBackbone({
-    spec: given.backbone ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
+    spec: text("backbone") ?? `fresh:${number("depth", 12)}x${number("width", 64)}`,
     task,
     seed,
     maxLength,
